@@ -1,0 +1,79 @@
+# Every target that a person calls has one line of help behind ##.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+PROGRAMS := wardd wardctl wardrelease wardfleet wardlab
+FUZZTIME ?= 10s
+BENCHTIME ?= 1s
+DRILL ?=
+VERSION ?= 0.1.0
+BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X ward/internal/daemon.version=$(VERSION)'
+
+.PHONY: help deps build test fmt vet staticcheck unit nested device demo drills bench fuzz docs lint yocto-modules yocto-parse clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install the Debian packages that are missing, or say which they are
+	@scripts/deps
+
+build: ## build the programs into bin/, static, stripped and without paths
+	@mkdir -p bin
+	@for p in $(PROGRAMS); do $(BUILD) -o bin/$$p ./cmd/$$p; done
+	@ls -l $(addprefix bin/,$(PROGRAMS)) | awk '{ printf "  %9d  %s\n", $$5, $$NF }'
+
+test: deps lint nested unit device ## run every check and test, with a boot of the virtual device
+
+lint: fmt vet staticcheck ## check form: gofmt, vet, staticcheck
+
+fmt:
+	@unformatted=$$(find . -name '*.go' -not -path './.*' -not -path '*/testdata/*' -print0 | xargs -0 gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; fi
+
+vet:
+	@go vet -tags device ./...
+
+staticcheck:
+	@go tool -modfile=tools/go.mod staticcheck -tags device ./...
+
+unit: ## run the unit tests: packages, commands, architecture rules, requirements, generated documents
+	@go test ./...
+
+nested: ## check the modules inside this one
+	@for m in $$(find . -mindepth 2 -name go.mod -not -path './.*' -not -path '*/testdata/*'); do \
+		d=$$(dirname $$m); go -C $$d mod verify >/dev/null; \
+		if [ -n "$$(go -C $$d list ./... 2>/dev/null)" ]; then go -C $$d vet ./...; go -C $$d test ./...; fi; \
+	done
+
+device: deps ## boot the virtual device and test the whole path
+	@go test -tags device -count=1 -timeout 25m -v -run "^TestDevice" ./internal/lab
+
+demo: deps ## show the main job on the virtual device: boot, verdict, three attacks
+	@go run ./cmd/wardlab demo
+
+drills: deps ## run every attack drill, or those that DRILL names
+	@go run ./cmd/wardlab drill $(DRILL)
+
+bench: ## measure the packages on this host
+	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./internal/format/... ./internal/trust/... ./internal/device/...
+
+fuzz: ## fuzz every parser for FUZZTIME each
+	@grep -rl --include='*_test.go' '^func Fuzz' internal | sort | while read -r file; do \
+		grep -o '^func Fuzz[A-Za-z0-9_]*' $$file | cut -d' ' -f2 | while read -r target; do \
+			echo "== $$file $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$(dirname $$file) < /dev/null; \
+		done; \
+	done
+
+docs: ## write the generated documents: FINDINGS.md, CONFIG.md, the manual pages
+	@WARD_DOCS=write go test -count=1 -run 'Current$$' ./internal/... ./cmd/...
+
+yocto-modules: ## write the list of Go modules that the Yocto layer downloads, from go.mod
+	@scripts/yocto-modules >.ward-modules.inc && mv .ward-modules.inc yocto/meta-ward/recipes-security/ward/ward-modules.inc
+
+yocto-parse: ## parse the Yocto layer with bitbake: make yocto-parse OECORE=dir BITBAKE=dir
+	@scripts/yocto-parse "$(OECORE)" "$(BITBAKE)"
+
+clean: ## remove what was built: bin/ and the lab's cache
+	@rm -rf bin .lab .cache

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ward/internal/cli"
+	"ward/internal/format/eventlog"
+	"ward/internal/format/pcr"
+	"ward/internal/trust/appraisal"
+	"ward/internal/trust/finding"
+)
+
+// maxEventLog bounds the file; firmware gives a log 64 KiB to 1 MiB.
+const maxEventLog = 16 << 20
+
+func newEventLog() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "eventlog",
+		Short: "Read the firmware's event log from a file",
+		Long: `Read the firmware's event log from a file, on any machine. On a device it is
+/sys/kernel/security/tpm0/binary_bios_measurements.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newEventLogReplay(), newEventLogShow())
+	return cmd
+}
+
+const eventLogStatus = `
+
+FILE may be "-" for standard input.
+
+Exit status: 0 nothing is wrong with the log itself, 1 findings, 2 the file is no
+event log, 3 the log is empty.`
+
+// replayReport is what "eventlog replay --json" prints.
+type replayReport struct {
+	Events   int                   `json:"events"`
+	Banks    map[string]pcr.Values `json:"banks"` // the registers that were extended
+	Findings []finding.Finding     `json:"findings"`
+}
+
+func newEventLogReplay() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "replay FILE",
+		Short: "Compute the PCRs that an event log gives",
+		Long: `Compute the PCRs that an event log gives, in every bank that it has digests for,
+and say what is wrong with the log itself. Whether the TPM held these values only
+the device can tell.` + eventLogStatus,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			log, fs, err := readEventLog(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			r := replayReport{Banks: map[string]pcr.Values{}, Findings: fs}
+			if log != nil {
+				r.Events, r.Banks = len(log.Events), banks(log)
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				err = cli.JSON(out, r)
+			} else {
+				printReplay(out, r)
+			}
+			if err != nil {
+				return err
+			}
+			return errStatus(fs, len(r.Banks) > 0)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// readEventLog reads a log and what is wrong with it; without a log there is
+// nothing to decide by. The error is for input that cannot be read.
+func readEventLog(cmd *cobra.Command, name string) (*eventlog.Log, []finding.Finding, error) {
+	in, err := openInput(cmd, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer in.Close()
+	b, err := io.ReadAll(io.LimitReader(in, maxEventLog+1))
+	if err == nil && len(b) > maxEventLog {
+		err = fmt.Errorf("at offset %d: longer than any event log", maxEventLog)
+	}
+	if err != nil {
+		return nil, nil, unreadable(name, err)
+	}
+	log, err := eventlog.Parse(b)
+	switch {
+	case errors.Is(err, eventlog.ErrEmpty):
+		return nil, []finding.Finding{appraisal.EventLogProblem(err)}, nil
+	case err != nil:
+		return nil, nil, unreadable(name, fmt.Errorf("at offset 0: %w", err))
+	}
+	fs := slices.Clip(appraisal.EventLogFindings(log))
+	if fs == nil {
+		fs = []finding.Finding{}
+	}
+	if len(banks(log)) == 0 {
+		fs = append(fs, finding.New(finding.BootNotJudged, "the log has no digests of an algorithm that can be computed here"))
+	}
+	return log, fs, nil
+}
+
+// banks replays every bank that can be computed.
+func banks(log *eventlog.Log) map[string]pcr.Values {
+	all := make(map[string]pcr.Values)
+	for _, a := range log.Algorithms {
+		if bank, err := log.Replay(a.Algorithm); err == nil {
+			all[a.Algorithm.String()] = bank.Values()
+		}
+	}
+	return all
+}
+
+func printReplay(w io.Writer, r replayReport) {
+	fmt.Fprintf(w, "%d events\n", r.Events)
+	for _, bank := range slices.Sorted(maps.Keys(r.Banks)) {
+		fmt.Fprintf(w, "\n%s\n", bank)
+		for _, i := range slices.Sorted(maps.Keys(r.Banks[bank])) {
+			fmt.Fprintf(w, "  %2d  %s\n", i, r.Banks[bank][i])
+		}
+	}
+	printFindings(w, "Findings", r.Findings)
+}
+
+// eventReport is one event in what "eventlog show --json" prints.
+type eventReport struct {
+	Index    int                   `json:"index"`
+	Offset   int64                 `json:"offset"`
+	PCR      int                   `json:"pcr"`
+	Type     eventlog.EventType    `json:"type"`
+	Digests  map[string]pcr.Digest `json:"digests"`
+	Rehashes map[string]bool       `json:"rehashes"` // the data hash to the digest
+	Data     pcr.Digest            `json:"data"`
+	Text     string                `json:"text"`
+}
+
+// showReport is what "eventlog show --json" prints.
+type showReport struct {
+	CryptoAgile     bool                     `json:"cryptoAgile"`
+	Spec            eventlog.SpecID          `json:"spec"`
+	Algorithms      []eventlog.AlgorithmSize `json:"algorithms"`
+	StartupLocality *uint8                   `json:"startupLocality"`
+	Events          []eventReport            `json:"events"`
+	Anomalies       []eventlog.Anomaly       `json:"anomalies"`
+	Findings        []finding.Finding        `json:"findings"`
+}
+
+func newEventLogShow() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show FILE",
+		Short: "List an event log for people",
+		Long: `List an event log for people. What an event says about itself is marked
+"untrusted:" where it does not hash to the event's digest: nothing vouches for it.` + eventLogStatus,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			log, fs, err := readEventLog(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			if log == nil {
+				log = &eventlog.Log{}
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				err = cli.JSON(out, newShowReport(log, fs))
+			} else {
+				printEvents(out, log)
+				printFindings(out, "Findings", fs)
+			}
+			if err != nil {
+				return err
+			}
+			return errStatus(fs, len(log.Events) > 0)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with all fields")
+	return cmd
+}
+
+func newShowReport(log *eventlog.Log, fs []finding.Finding) showReport {
+	r := showReport{
+		CryptoAgile: log.CryptoAgile, Spec: log.Spec, StartupLocality: log.StartupLocality,
+		Algorithms: append([]eventlog.AlgorithmSize{}, log.Algorithms...),
+		Events:     make([]eventReport, 0, len(log.Events)),
+		Anomalies:  append([]eventlog.Anomaly{}, log.Anomalies...),
+		Findings:   fs,
+	}
+	for _, e := range log.Events {
+		v := eventReport{
+			Index: e.Index, Offset: e.Offset, PCR: e.PCR, Type: e.Type,
+			Digests: make(map[string]pcr.Digest), Rehashes: make(map[string]bool),
+			Data: append(pcr.Digest{}, e.Data...), Text: e.Describe(),
+		}
+		for _, d := range slices.Backward(e.Digests) { // of two, the first counts
+			v.Digests[d.Algorithm.String()] = d.Digest
+			v.Rehashes[d.Algorithm.String()] = e.Rehashes(d.Algorithm)
+		}
+		r.Events = append(r.Events, v)
+	}
+	return r
+}
+
+// shownDigest is how many bytes of a digest the table has room for.
+const shownDigest = 6
+
+func printEvents(w io.Writer, log *eventlog.Log) {
+	if len(log.Events) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%4s %3s  %-12s  %-32s %s\n", "#", "PCR", "DIGEST", "TYPE", "WHAT")
+	for _, e := range log.Events {
+		digest := ""
+		if n := len(e.Digests); n > 0 {
+			longest := e.Digests[n-1].Digest
+			digest = longest[:min(shownDigest, len(longest))].String()
+		}
+		fmt.Fprintf(w, "%4d %3d  %-12s  %-32s %s\n", e.Index, e.PCR, digest, strings.TrimPrefix(e.Type.String(), "EV_"), e.Describe())
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
+)
+
+// width is a serial console's.
+const width = 80
+
+// printFindings prints each finding with what it means here and what to do.
+func printFindings(w io.Writer, title string, fs []finding.Finding) {
+	if len(fs) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s\n", title)
+	for _, f := range fs {
+		fmt.Fprintf(w, "  %-8s %s%s\n", f.Severity, event.Visible(string(f.Code)), where(f))
+		if d, ok := finding.Lookup(f.Code); ok {
+			detail(w, "", d.Title)
+		}
+		detail(w, "", f.Detail)
+		if f.Expected != "" || f.Found != "" {
+			detail(w, "expected ", orNothing(f.Expected))
+			detail(w, "found    ", orNothing(f.Found))
+		}
+		detail(w, "do: ", f.Remedy)
+	}
+}
+
+// detail prints a text beneath a finding, wrapped behind its label.
+func detail(w io.Writer, label, text string) {
+	if text == "" {
+		return
+	}
+	const indent = 4
+	fmt.Fprintf(w, "%*s%s%s\n", indent, "", label, wrap(event.Visible(text), indent+len(label)))
+}
+
+func where(f finding.Finding) string {
+	var parts []string
+	if f.PCR != nil {
+		parts = append(parts, fmt.Sprintf("PCR %d", *f.PCR))
+	}
+	if f.Index != nil {
+		parts = append(parts, fmt.Sprintf("entry %d", *f.Index))
+	}
+	if f.Path != "" {
+		parts = append(parts, event.Visible(f.Path))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "  (" + strings.Join(parts, ", ") + ")"
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return s
+}
+
+// wrap breaks a text at spaces for a console, indenting what follows the first
+// line.
+func wrap(s string, indent int) string {
+	var b strings.Builder
+	line := indent
+	for i, word := range strings.Fields(s) {
+		if i > 0 {
+			if line+1+len(word) > width {
+				b.WriteString("\n" + strings.Repeat(" ", indent))
+				line = indent
+			} else {
+				b.WriteByte(' ')
+				line++
+			}
+		}
+		b.WriteString(word)
+		line += len(word)
+	}
+	return b.String()
+}

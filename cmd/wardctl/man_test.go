@@ -1,0 +1,12 @@
+package main
+
+import (
+	"testing"
+
+	"ward/internal/doctest"
+	"ward/internal/manpage"
+)
+
+func TestManualCurrent(t *testing.T) {
+	doctest.Current(t, "../../docs/man/wardctl.1", manpage.Page(newRoot()))
+}

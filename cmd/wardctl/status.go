@@ -1,0 +1,187 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ward/internal/agent/localapi"
+	"ward/internal/cli"
+	"ward/internal/trust/event"
+)
+
+const defaultSocket = "/run/ward/wardd.sock"
+
+func newStatus() *cobra.Command {
+	var socket string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say how this device is: the verdict on its boot, what is wrong, what to do",
+		Long: `Say how this device is: the verdict on its boot, what is wrong and what to do
+about it, whether the fleet is reached, and how the record is. The daemon answers
+through its local socket; no network is needed.
+
+Exit status: 0 nothing is wrong, 1 findings, 3 the boot could not be judged or
+the daemon does not answer.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := localapi.NewClient(socket).Status(cmd.Context())
+			if err != nil {
+				return down(err, socket)
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				if err := cli.JSON(out, s); err != nil {
+					return err
+				}
+			} else {
+				printStatus(out, s)
+			}
+			return cli.Quiet(statusExit(s))
+		},
+	}
+	cmd.Flags().StringVar(&socket, "socket", defaultSocket, "the daemon's local `socket`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// down turns "no daemon" into what the engineer can do about it.
+func down(err error, socket string) error {
+	if errors.Is(err, localapi.ErrDown) {
+		return cli.Fail(cli.NotDecided, "wardd does not answer on %s: start it (systemctl start wardd) and look at its log (journalctl -u wardd); records can be read with 'wardctl journal show /var/lib/ward/journal'", socket)
+	}
+	return &cli.Exit{Status: cli.NotDecided, Err: err}
+}
+
+func statusExit(s localapi.Status) int {
+	switch {
+	case s.Verdict.Tier == "contraindicated" || s.Verdict.Tier == "warning" || len(s.Findings)+len(s.Incidents) > 0 && s.Verdict.Tier != "none":
+		return cli.Findings
+	case s.Verdict.Tier != "affirming":
+		return cli.NotDecided
+	}
+	return cli.Good
+}
+
+// verdictWords says what a tier means to somebody at the bedside.
+var verdictWords = map[string]string{
+	"affirming":       "this device started what was released",
+	"warning":         "this device started what was released, with reservations",
+	"contraindicated": "this device started something else than what was released",
+	"none":            "the boot was not judged; this is not a pass",
+}
+
+func printStatus(w io.Writer, s localapi.Status) {
+	words, ok := verdictWords[s.Verdict.Tier]
+	if !ok {
+		words = "unknown verdict; this is not a pass"
+	}
+	row(w, "Verdict", "%s: %s", strings.ToUpper(s.Verdict.Tier), words)
+	if s.Mode == "bring-up" {
+		row(w, "", "bring-up mode: everything is reported, nothing is judged")
+	}
+	if s.Verdict.Reason != "" {
+		row(w, "", "%s", s.Verdict.Reason)
+	}
+	row(w, "Device", "%s of %s, wardd %s, up %s", s.Device, s.Tenant, s.Version, time.Duration(s.UptimeMS*int64(time.Millisecond)).Round(time.Second))
+	if s.Release.Verified {
+		row(w, "Release", "%s %s for %s, manifest %.16s", s.Release.Product, s.Release.Version, s.Release.Board, s.Release.Digest)
+	} else {
+		row(w, "Release", "not verified: %s", orNothing(s.Release.Reason))
+	}
+	row(w, "Seen", "%d events of the boot, %d measured files, %.0f ms after the start", s.Verdict.Events, s.Verdict.IMAEntries, s.Verdict.TookMS+s.Verdict.TPMMS)
+	if len(s.Verdict.Claims) > 0 {
+		row(w, "", "%s", claims(s.Verdict.Claims))
+	}
+	printFindings(w, "Findings", s.Findings)
+	printFindings(w, "Incidents of this boot", s.Incidents)
+	fmt.Fprintln(w)
+	printLink(w, s.Link)
+	printRecord(w, s.Journal)
+	printIdentity(w, s.Identity)
+	printRoles(w, s.Roles)
+}
+
+// row prints a labelled line, wrapped behind the label.
+func row(w io.Writer, label, format string, args ...any) {
+	const indent = 10
+	fmt.Fprintf(w, "%-*s%s\n", indent, label, wrap(event.Visible(fmt.Sprintf(format, args...)), indent))
+}
+
+func claims(tiers map[string]string) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(tiers)) {
+		parts = append(parts, name+" "+tiers[name])
+	}
+	return strings.Join(parts, ", ")
+}
+
+func printLink(w io.Writer, l localapi.Link) {
+	text := l.State
+	if l.Broker != "" {
+		text += " to " + l.Broker
+	}
+	if !l.Since.IsZero() {
+		text += " since " + moment(l.Since)
+	}
+	row(w, "Fleet", "%s", text)
+	if l.LastReceipt != nil {
+		row(w, "", "session %d, last confirmation %s", l.Session, moment(*l.LastReceipt))
+	}
+	if l.Error != "" && l.State != "connected" {
+		row(w, "", "%s", l.Error)
+	}
+}
+
+func printRecord(w io.Writer, j localapi.Journal) {
+	row(w, "Record", "%d events, %d confirmed by the fleet, %d of %d KiB", j.Sequence, j.Acknowledged, j.Bytes>>10, j.MaxBytes>>10)
+	if j.Lost > 0 {
+		row(w, "", "%d events were lost", j.Lost)
+	}
+	if j.Error != "" {
+		row(w, "", "cannot be written: %s", j.Error)
+	}
+}
+
+func printIdentity(w io.Writer, id localapi.Identity) {
+	if id.State == "" {
+		return
+	}
+	text := id.State
+	if id.NotAfter != nil {
+		text += ", until " + id.NotAfter.UTC().Format("2006-01-02")
+	}
+	row(w, "Identity", "%s", text)
+	if id.Detail != "" {
+		row(w, "", "%s", id.Detail)
+	}
+}
+
+// printRoles names the parts of the daemon together by state, and tells of each
+// that does not run.
+func printRoles(w io.Writer, roles []localapi.Role) {
+	byState := map[string][]string{}
+	for _, r := range roles {
+		byState[r.State] = append(byState[r.State], r.Name)
+	}
+	label := "Parts"
+	for _, state := range slices.Sorted(maps.Keys(byState)) {
+		row(w, label, "%s: %s", state, strings.Join(byState[state], ", "))
+		label = ""
+	}
+	for _, r := range roles {
+		if r.State != "running" && r.Detail != "" {
+			row(w, "", "%s: %s", r.Name, r.Detail)
+		}
+	}
+}
+
+// moment is a time for people, in UTC as in the record.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"ward/internal/device/mqtt"
+	"ward/internal/format/chain"
+	"ward/internal/lab"
+	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
+	"ward/internal/trust/presence"
+)
+
+var update = flag.Bool("update", false, "rewrite golden parts of the scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"wardfleet": main})
+}
+
+// Each script has the lab's keys in $PKI. "broker" starts a real broker at
+// $BROKER; "device FIRST LAST" is a device that sends these records of its
+// chain.
+func TestScripts(t *testing.T) {
+	keys := t.TempDir()
+	pki, err := lab.OpenPKI(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PKI", keys)
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"status": status,
+			"broker": func(ts *testscript.TestScript, _ bool, _ []string) { startBroker(t, ts, pki) },
+			"device": func(ts *testscript.TestScript, _ bool, args []string) { device(t, ts, pki, args) },
+		},
+	})
+}
+
+func startBroker(t *testing.T, ts *testscript.TestScript, pki *lab.PKI) {
+	if _, err := exec.LookPath("mosquitto"); err != nil {
+		t.Skip("mosquitto is not installed: run 'make deps'")
+	}
+	b, err := lab.StartBroker(t.Context(), pki, lab.BrokerConfig{Dir: filepath.Join(ts.Getenv("WORK"), "broker"), Tenant: "acme", Devices: []string{"pump-1"}})
+	ts.Check(err)
+	ts.Defer(b.Stop)
+	ts.Setenv("BROKER", "tls://"+b.Address())
+}
+
+// device sends a birth and records of one and the same chain.
+func device(t *testing.T, ts *testscript.TestScript, pki *lab.PKI, args []string) {
+	var first, last uint64
+	if _, err := fmt.Sscan(fmt.Sprint(args[0], " ", args[1]), &first, &last); err != nil {
+		ts.Fatalf("usage: device FIRST LAST")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	text, err := pki.IssueDevice(key.Public(), "acme", "pump-1")
+	ts.Check(err)
+	block, _ := pem.Decode(text)
+	roots := x509.NewCertPool()
+	roots.AddCert(pki.Fleet.Cert)
+	client, err := mqtt.Connect(t.Context(), mqtt.Options{Broker: ts.Getenv("BROKER"), ClientID: "pump-1", TLS: &tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: lab.BrokerName,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: key}},
+	}})
+	ts.Check(err)
+	defer client.Close()
+	birth := []byte(`{"state":"online","tenant":"acme","device":"pump-1","boot":"b-1","session":1,"epoch":1,"worryAfterSeconds":900,"time":"2026-01-01T00:00:00Z"}`)
+	ts.Check(client.Publish(t.Context(), presence.Topic("acme", "pump-1", presence.State), true, birth))
+	var prev chain.Hash
+	for n := uint64(1); n <= last; n++ {
+		f := finding.New(finding.IMAUnknownFile, "").On("/data/stranger")
+		b, err := event.Encode(event.Event{Type: event.FindingIncident, Severity: f.Severity, Finding: &f}, event.Stamp{
+			Source: event.Source{Tenant: "acme", Device: "pump-1"}, Epoch: 1, Sequence: n, Boot: "b-1", Prev: prev})
+		ts.Check(err)
+		prev = chain.Next(b)
+		if n >= first {
+			ts.Check(client.Publish(t.Context(), presence.Topic("acme", "pump-1", presence.Event), false, b))
+		}
+	}
+}
+
+// status runs "status N wardfleet ..." and wants the exit status N.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N command [args]")
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if fmt.Sprint(got) != args[0] {
+		ts.Fatalf("exit status %d, want %s", got, args[0])
+	}
+}

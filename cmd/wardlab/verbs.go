@@ -1,0 +1,8 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// verbs lists the program's verbs; each is made in a file of its own name.
+func verbs() []*cobra.Command {
+	return []*cobra.Command{newImage(), newBoot(), newDemo(), newDrill()}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "rewrite golden parts of the scripts")
+
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022) // modes are part of a baseline
+	testscript.Main(m, map[string]func(){"wardrelease": main})
+}
+
+// Each script starts with the event log of a real machine (boot.bin), the
+// registers that tpm2_eventlog computes from it (boot.pcrs.json) and the board
+// profile of the virtual device (board.toml).
+func TestScripts(t *testing.T) {
+	files := map[string]string{
+		"boot.bin":       "../../internal/trust/release/testdata/arch-linux-workstation.bin",
+		"boot.pcrs.json": "../../internal/trust/release/testdata/arch-linux-workstation.pcrs.json",
+		"board.toml":     "../../board/qemu-x86_64/board.toml",
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			for name, source := range files {
+				b, err := os.ReadFile(source)
+				if err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), b, 0o644); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"status": status,
+			"cut":    cut,
+		},
+	})
+}
+
+// status runs "status N wardrelease ..." and wants the exit status N.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N command [args]")
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if fmt.Sprint(got) != args[0] {
+		ts.Fatalf("exit status %d, want %s", got, args[0])
+	}
+}
+
+// cut shortens a file to half: "cut FILE NEW".
+func cut(ts *testscript.TestScript, _ bool, args []string) {
+	b := ts.ReadFile(args[0])
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(b[:len(b)/2]), 0o644))
+}

@@ -1,0 +1,207 @@
+// Package attester is the role that judges the boot: it loads the signed release
+// and the file baseline, collects the evidence (event log, PCRs, IMA list, in
+// this order: PCRs before the list), appraises it on the device itself and
+// records the verdict and what was found. It is the attester and, for the
+// device's own verdict, the verifier of RFC 9334, section 3. Evidence that cannot
+// be read is a finding, and is tried again.
+package attester
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"ward/internal/format/pcr"
+	"ward/internal/trust/appraisal"
+	"ward/internal/trust/baseline"
+	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
+	"ward/internal/trust/release"
+)
+
+// PCRReader reads registers from the TPM.
+type PCRReader interface {
+	ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (pcr.Values, error)
+}
+
+// Recorder takes events into the journal.
+type Recorder interface {
+	Record(ctx context.Context, e event.Event) error
+}
+
+// Config is what the role needs. SecurityFS and SysFS are rooted at the mount
+// points.
+type Config struct {
+	Release   string // file of the signed manifest
+	Baseline  string // file of the baseline
+	Trust     string // folder of the trust anchors
+	Threshold int    // how many release keys must have signed; less than 1 means 1
+	BringUp   bool   // report everything, judge nothing
+
+	Device string // the device's name
+	Boot   string // the kernel's boot id
+
+	SecurityFS fs.FS
+	SysFS      fs.FS
+	TPM        PCRReader // nil: there is none
+
+	Started  time.Time // of the daemon; zero: of New
+	Recorder Recorder
+	Alive    func() // called at least every 5 seconds
+	Log      *slog.Logger
+}
+
+// Bank is the bank of registers that releases name.
+const Bank = pcr.SHA256
+
+const (
+	aliveEvery = 5 * time.Second
+	// firstRetry and lastRetry bound how often evidence is collected anew while
+	// something about it could not be judged; the delay doubles.
+	firstRetry = 30 * time.Second
+	lastRetry  = 16 * time.Minute
+)
+
+// Snapshot is one appraisal with what it was made of.
+type Snapshot struct {
+	Result   appraisal.Result
+	Release  *release.Verified // nil: none was accepted
+	Baseline *baseline.Index   // nil: none can be trusted
+	At       time.Time         // wall clock, for people
+	Took     time.Duration     // from the daemon's start to the verdict, the TPM's time excluded
+	TPM      time.Duration     // the TPM's share
+}
+
+// Attester is the role.
+type Attester struct {
+	config Config
+	first  chan struct{} // closed with the first snapshot
+
+	mu     sync.Mutex
+	latest Snapshot
+	done   bool
+
+	reported reported // Run's own
+}
+
+// New makes the role; Run does its work.
+func New(c Config) *Attester {
+	if c.Started.IsZero() {
+		c.Started = time.Now()
+	}
+	if c.Alive == nil {
+		c.Alive = func() {}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Attester{config: c, first: make(chan struct{}), reported: newReported()}
+}
+
+// Latest returns the last appraisal; false before there is one.
+func (a *Attester) Latest() (Snapshot, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.latest, a.done
+}
+
+// Judged waits for the first appraisal.
+func (a *Attester) Judged(ctx context.Context) (Snapshot, error) {
+	select {
+	case <-ctx.Done():
+		return Snapshot{}, context.Cause(ctx)
+	case <-a.first:
+		s, _ := a.Latest()
+		return s, nil
+	}
+}
+
+// Run appraises the boot and records the outcome. While something could not be
+// judged it tries again with a growing delay and records what changes; then it
+// stays until ctx ends.
+func (a *Attester) Run(ctx context.Context) error {
+	retry := firstRetry
+	for ctx.Err() == nil {
+		a.config.Alive()
+		s := a.appraise(ctx)
+		if ctx.Err() != nil {
+			return nil // what an ended context could not read says nothing
+		}
+		a.publish(s)
+		a.report(ctx, s)
+		wait := time.Duration(-1)
+		if !settled(s.Result) {
+			wait, retry = retry, min(2*retry, lastRetry)
+		}
+		a.pause(ctx, wait)
+	}
+	return nil
+}
+
+// settled says whether another look could tell more: nothing that could be read
+// changes within a boot.
+func settled(r appraisal.Result) bool {
+	for _, tier := range r.Claims {
+		if tier == appraisal.None {
+			return false
+		}
+	}
+	return true
+}
+
+// publish makes a snapshot the latest one.
+func (a *Attester) publish(s Snapshot) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.latest = s
+	if !a.done {
+		a.done = true
+		close(a.first)
+	}
+}
+
+// pause waits, for ever when d is negative, and says that it is alive.
+func (a *Attester) pause(ctx context.Context, d time.Duration) {
+	var end <-chan time.Time
+	if d >= 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		end = timer.C
+	}
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-end:
+			return
+		case <-tick.C:
+			a.config.Alive()
+		}
+	}
+}
+
+// appraise loads the release, collects the evidence and judges it once.
+func (a *Attester) appraise(ctx context.Context) Snapshot {
+	began := a.config.Started
+	if _, again := a.Latest(); again {
+		began = time.Now()
+	}
+	var s Snapshot
+	var found, more []finding.Finding
+	s.Release, found = LoadRelease(a.config.Release, a.config.Trust, a.config.Threshold)
+	s.Baseline, more = LoadBaseline(a.config.Baseline, s.Release)
+	found = append(found, more...)
+	c := a.collect(ctx)
+	defer c.close()
+	found = append(found, c.findings...)
+	s.TPM = c.tpm
+	policy := appraisal.Policy{BringUp: a.config.BringUp, Baseline: s.Baseline}
+	s.Result = appraisal.AppraiseList(c.evidence, c.list, c.truncated, s.Release, policy, time.Now())
+	s.Result.Findings = append(found, s.Result.Findings...)
+	s.At, s.Took = time.Now(), time.Since(began)-s.TPM
+	return s
+}

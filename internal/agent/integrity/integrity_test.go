@@ -1,0 +1,310 @@
+package integrity_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ward/internal/agent/integrity"
+	"ward/internal/device/securityfs/securityfstest"
+	"ward/internal/trust/appraisal/appraisaltest"
+	"ward/internal/trust/baseline"
+	"ward/internal/trust/event"
+)
+
+const poll = 250 * time.Millisecond
+
+// journal keeps what is recorded.
+type journal struct {
+	mu     sync.Mutex
+	events []event.Event
+	at     []time.Time
+	fail   error
+}
+
+func (j *journal) Record(_ context.Context, e event.Event) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.events, j.at = append(j.events, e), append(j.at, time.Now())
+	return j.fail
+}
+
+// said lists "type code subject" of what was recorded since the last call.
+func (j *journal) said() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var out []string
+	for _, e := range j.events {
+		out = append(out, fmt.Sprintf("%s %s %s", strings.TrimPrefix(e.Type, "ward.finding."), e.Finding.Code, e.Subject))
+	}
+	j.events, j.at = nil, nil
+	return out
+}
+
+// start is what the appraisal of the boot has covered.
+type start struct {
+	mu      sync.Mutex
+	files   *baseline.Index
+	entries int
+}
+
+func (s *start) Judged(context.Context) (*baseline.Index, int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files, s.entries, nil
+}
+
+func (s *start) set(files *baseline.Index, entries int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files, s.entries = files, entries
+}
+
+// scene is a running role over a kernel.
+type scene struct {
+	kernel  *securityfstest.Kernel
+	device  *appraisaltest.Device
+	start   *start
+	journal *journal
+	alive   int
+}
+
+// play runs the role inside a bubble while act acts.
+func play(t *testing.T, begin func(*scene), act func(*scene)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		d := appraisaltest.New(t)
+		s := &scene{kernel: securityfstest.Boot(t, d), device: d, start: &start{files: d.Index(t), entries: 3}, journal: new(journal)}
+		if begin != nil {
+			begin(s)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var mu sync.Mutex
+		w := integrity.New(integrity.Config{
+			SecurityFS: s.kernel.SecurityFS(), Poll: poll, Start: s.start, Recorder: s.journal,
+			Alive: func() { mu.Lock(); s.alive++; mu.Unlock() },
+		})
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		synctest.Wait()
+		act(s)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if s.alive == 0 {
+			t.Error("the role never said that it is alive")
+		}
+	})
+}
+
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func want(t *testing.T, s *scene, lines ...string) {
+	t.Helper()
+	if got := s.journal.said(); !slices.Equal(got, lines) {
+		t.Errorf("recorded\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(lines, "\n\t"))
+	}
+}
+
+// Verifies: SR-005
+func TestUnknownProgramIsReportedWithinAPoll(t *testing.T) {
+	play(t, nil, func(s *scene) {
+		pass(time.Second)
+		want(t, s)
+		s.kernel.Measure(appraisaltest.Program("/usr/bin/pump"), appraisaltest.Program("/data/stranger"))
+		measured := time.Now()
+		pass(poll)
+		if len(s.journal.at) != 1 || s.journal.at[0].Sub(measured) > poll {
+			t.Fatalf("recorded at %v, measured at %v", s.journal.at, measured)
+		}
+		f := s.journal.events[0].Finding
+		if digest := sha256.Sum256([]byte("/data/stranger")); f.Found != fmt.Sprintf("sha256:%x", digest) || f.Path != "/data/stranger" || *f.Index != 4 {
+			t.Errorf("%+v", f)
+		}
+		want(t, s, "incident ima.unknown-file /data/stranger")
+	})
+}
+
+// Verifies: SR-004 SR-005
+func TestChangedFilesAndViolationsAreReported(t *testing.T) {
+	play(t, nil, func(s *scene) {
+		violation := appraisaltest.Program("/usr/bin/pump")
+		violation.Violation = true
+		s.kernel.Measure(
+			appraisaltest.Measured{Path: "/usr/bin/pump", Digest: sha256.Sum256([]byte("other"))},
+			violation,
+			appraisaltest.Measured{Path: "/initramfs/pump", Digest: sha256.Sum256([]byte("/usr/bin/pump"))},
+			appraisaltest.Measured{Path: "kexec-cmdline", Buffer: []byte("quiet")},
+		)
+		pass(poll)
+		want(t, s, "incident ima.changed-file /usr/bin/pump", "incident ima.violation /usr/bin/pump")
+	})
+}
+
+// What the appraisal of the boot has judged is not reported again.
+func TestFollowsFromWhereTheAppraisalStopped(t *testing.T) {
+	play(t, func(s *scene) {
+		s.kernel.Measure(appraisaltest.Program("/tmp/judged"), appraisaltest.Program("/tmp/new"))
+		s.start.set(s.start.files, 4)
+	}, func(s *scene) {
+		pass(poll)
+		want(t, s, "incident ima.unknown-file /tmp/new")
+	})
+}
+
+func TestSamePathAndContentIsReportedOnce(t *testing.T) {
+	play(t, nil, func(s *scene) {
+		for range 3 {
+			s.kernel.Measure(appraisaltest.Program("/tmp/x"))
+			pass(poll)
+		}
+		s.kernel.Measure(appraisaltest.Measured{Path: "/tmp/x", Digest: sha256.Sum256([]byte("other"))})
+		pass(poll)
+		want(t, s, "incident ima.unknown-file /tmp/x", "incident ima.unknown-file /tmp/x")
+	})
+}
+
+// Verifies: SR-020
+func TestStormIsCountedAndSummedUp(t *testing.T) {
+	play(t, nil, func(s *scene) {
+		var storm []appraisaltest.Measured
+		for i := range 500 {
+			storm = append(storm, appraisaltest.Program(fmt.Sprintf("/tmp/%03d", i)))
+		}
+		s.kernel.Measure(storm...)
+		pass(poll)
+		if said := s.journal.said(); len(said) != 16 || said[0] != "incident ima.unknown-file /tmp/000" {
+			t.Errorf("%d at once, first %q", len(said), said[0])
+		}
+		pass(9 * time.Second)
+		want(t, s)
+		pass(time.Second)
+		if n := len(s.journal.events); n != 1 || !strings.Contains(s.journal.events[0].Finding.Detail, "suppressed: 484 ") {
+			t.Fatalf("%d events, %+v", n, s.journal.events)
+		}
+		want(t, s, "incident ima.unknown-file /tmp/499")
+		s.kernel.Measure(appraisaltest.Program("/tmp/after"))
+		pass(poll)
+		want(t, s, "incident ima.unknown-file /tmp/after")
+	})
+}
+
+// What was held back is told when the daemon stops.
+func TestStormIsSummedUpAtTheStop(t *testing.T) {
+	var s *scene
+	play(t, nil, func(running *scene) {
+		s = running
+		for i := range 20 {
+			s.kernel.Measure(appraisaltest.Program(fmt.Sprintf("/tmp/%02d", i)))
+		}
+		pass(poll)
+		s.journal.said()
+	})
+	if said := s.journal.said(); len(said) != 1 {
+		t.Errorf("at the stop: %q", said)
+	}
+}
+
+// Without a baseline only violations are told, and it is said once; when one
+// comes, what was passed over is judged.
+//
+// Verifies: SR-007
+func TestNoBaseline(t *testing.T) {
+	var files *baseline.Index
+	play(t, func(s *scene) {
+		files = s.start.files
+		s.start.set(nil, 3)
+	}, func(s *scene) {
+		violation := appraisaltest.Program("/usr/bin/pump")
+		violation.Violation = true
+		s.kernel.Measure(appraisaltest.Program("/tmp/x"), violation)
+		pass(time.Minute)
+		want(t, s, "raised ima.not-judged ima", "incident ima.violation /usr/bin/pump")
+		s.start.set(files, 3)
+		pass(10 * time.Second)
+		want(t, s, "cleared ima.not-judged ima", "incident ima.unknown-file /tmp/x")
+	})
+}
+
+// Verifies: SR-007 SR-017
+func TestListAbsent(t *testing.T) {
+	play(t, func(s *scene) { s.kernel.Remove("security/ima") }, func(s *scene) {
+		pass(time.Minute)
+		want(t, s, "raised ima.absent ima")
+		s.kernel.Measure()
+		s.kernel.Write(securityfstest.List, s.device.List)
+		s.kernel.Measure(appraisaltest.Program("/tmp/x"))
+		pass(10 * time.Second)
+		want(t, s, "incident ima.unknown-file /tmp/x", "cleared ima.absent ima")
+	})
+}
+
+// Verifies: SR-007 SR-017
+func TestListThatBreaksOffIsFoundAndTriedAgain(t *testing.T) {
+	play(t, nil, func(s *scene) {
+		s.kernel.SetCount("many")
+		pass(time.Second)
+		want(t, s, "raised ima.unreadable ima")
+		pass(time.Minute)
+		want(t, s)
+		s.kernel.SetCount("4")
+		s.kernel.Write(securityfstest.List, append(s.device.List, appraisaltest.Program("/tmp/x").Bytes()...))
+		pass(10 * time.Second)
+		want(t, s, "incident ima.unknown-file /tmp/x", "cleared ima.unreadable ima")
+	})
+}
+
+// A list that lost entries: which ones are new cannot be told, so all of it is
+// judged.
+//
+// Verifies: SR-004
+func TestListThatLostEntries(t *testing.T) {
+	play(t, nil, func(s *scene) {
+		s.kernel.Write(securityfstest.List, appraisaltest.List(appraisaltest.Program("/tmp/x")))
+		s.kernel.SetCount("1")
+		pass(10 * time.Second)
+		want(t, s, "raised ima.unreadable ima", "incident ima.unknown-file /tmp/x", "cleared ima.unreadable ima")
+	})
+}
+
+// A journal that fails does not stop the watch.
+//
+// Verifies: SR-017
+func TestRecorderThatFails(t *testing.T) {
+	play(t, func(s *scene) { s.journal.fail = errors.New("disk full") }, func(s *scene) {
+		s.kernel.Measure(appraisaltest.Program("/tmp/x"))
+		pass(poll)
+		s.kernel.Measure(appraisaltest.Program("/tmp/y"))
+		pass(poll)
+		want(t, s, "incident ima.unknown-file /tmp/x", "incident ima.unknown-file /tmp/y")
+	})
+}
+
+func TestStopsBeforeTheFirstAppraisal(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := integrity.New(integrity.Config{Start: never{}, Recorder: new(journal)})
+	if err := w.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+type never struct{}
+
+func (never) Judged(ctx context.Context) (*baseline.Index, int, error) {
+	<-ctx.Done()
+	return nil, 0, ctx.Err()
+}

@@ -1,0 +1,121 @@
+package journal
+
+import (
+	"fmt"
+
+	"ward/internal/device/wal"
+	"ward/internal/format/chain"
+	"ward/internal/trust/event"
+)
+
+// Verification is what following a journal's chain gave.
+type Verification struct {
+	Epoch       uint64
+	First, Last uint64 // sequences
+	Records     int
+	Shed        int // of them without content
+	Source      string
+	Head        chain.Hash
+	Problems    []string // places where the chain does not hold, one line each
+	Dropped     int      // problems beyond maxProblems
+	Torn        string   // an unfinished end; empty when there is none
+}
+
+// maxProblems bounds what is listed: after the first few, more tell nothing.
+const maxProblems = 100
+
+// Verify reads a whole journal without changing it, and calls each, which may
+// be nil, for every record. It checks, in this order:
+//
+//  1. checksums, and that no durable record is missing (package wal);
+//  2. every record with content is an event of this epoch and sequence;
+//  3. all events come from one device;
+//  4. every record names the hash of the one before it.
+//
+// Whether newer records once existed cannot be told from the folder alone.
+func Verify(fs wal.FS, each func(wal.Record) error) (Verification, error) {
+	var f follower
+	scan, err := wal.Inspect(fs, func(r wal.Record) error {
+		f.add(r)
+		if each == nil {
+			return nil
+		}
+		return each(r)
+	})
+	if err != nil {
+		return Verification{}, err
+	}
+	v := f.v
+	v.Head = f.head()
+	if v.Records > 0 && v.Epoch != scan.Epoch {
+		f.problem("the events are of epoch %d, the segments of epoch %d", v.Epoch, scan.Epoch)
+	}
+	v.Epoch = scan.Epoch
+	for _, d := range scan.Damage {
+		f.problem("%s", d)
+	}
+	v.Problems, v.Dropped = f.v.Problems, f.v.Dropped
+	if scan.Torn != nil {
+		v.Torn = scan.Torn.String()
+	}
+	return v, nil
+}
+
+// follower follows the chain over a log's records.
+type follower struct {
+	v     Verification
+	chain chain.Verifier
+}
+
+func (f *follower) problem(format string, args ...any) {
+	if len(f.v.Problems) == maxProblems {
+		f.v.Dropped++
+		return
+	}
+	f.v.Problems = append(f.v.Problems, fmt.Sprintf(format, args...))
+}
+
+func (f *follower) head() chain.Hash { _, _, h := f.chain.Head(); return h }
+
+func (f *follower) add(r wal.Record) {
+	if f.v.Records++; f.v.Records == 1 {
+		f.v.First = r.Sequence
+	}
+	f.v.Last = r.Sequence
+	if r.Kind == wal.Stub {
+		f.v.Shed++
+		h, err := hashOf(r)
+		if err == nil {
+			// Before the first whole record the epoch is not known; the one of
+			// that record is taken.
+			err = f.chain.AddHash(f.v.Epoch, r.Sequence, h)
+		}
+		if err != nil {
+			f.problem("record %d: %v", r.Sequence, err)
+			f.chain = *chain.Resume(f.v.Epoch, r.Sequence, h)
+		}
+		return
+	}
+	e, err := event.Parse(r.Payload)
+	if err != nil {
+		f.problem("record %d: %v", r.Sequence, err)
+		f.chain.Accept(chain.Link{Epoch: f.v.Epoch, Sequence: r.Sequence}, r.Payload)
+		return
+	}
+	if f.v.Source == "" {
+		f.v.Source, f.v.Epoch = e.Source.String(), e.Epoch
+		if epoch, last, head := f.chain.Head(); epoch == 0 && last > 0 {
+			f.chain = *chain.Resume(e.Epoch, last, head)
+		}
+	}
+	switch {
+	case e.Sequence != r.Sequence:
+		f.problem("record %d holds event %d", r.Sequence, e.Sequence)
+	case e.Source.String() != f.v.Source:
+		f.problem("record %d is of %s, the first one of %s", r.Sequence, e.Source, f.v.Source)
+	}
+	if err := f.chain.Add(e.Link(), r.Payload); err != nil {
+		f.problem("record %d: %v", r.Sequence, err)
+		f.chain.Accept(chain.Link{Epoch: f.v.Epoch, Sequence: r.Sequence}, r.Payload)
+	}
+}

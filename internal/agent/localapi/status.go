@@ -1,0 +1,99 @@
+package localapi
+
+import (
+	"encoding/json"
+	"time"
+
+	"ward/internal/trust/finding"
+)
+
+// Status is the device at this moment, as GET /v1/status gives it.
+type Status struct {
+	Version   string            `json:"version"` // of wardd
+	Started   time.Time         `json:"started"` // wall clock, for people
+	UptimeMS  int64             `json:"uptimeMs"`
+	Boot      string            `json:"boot"`
+	Tenant    string            `json:"tenant"`
+	Device    string            `json:"device"`
+	Mode      string            `json:"mode"` // "enforcing" judges, "bring-up" only reports
+	Release   Release           `json:"release"`
+	Verdict   Verdict           `json:"verdict"`
+	Journal   Journal           `json:"journal"`
+	Link      Link              `json:"link"`
+	Identity  Identity          `json:"identity"`
+	Roles     []Role            `json:"roles"`
+	Findings  []finding.Finding `json:"findings"`  // conditions that hold
+	Incidents []finding.Finding `json:"incidents"` // of this boot
+	Memory    Memory            `json:"memory"`
+}
+
+// Release is the signed release that the device is judged against.
+type Release struct {
+	Product  string `json:"product,omitempty"`
+	Board    string `json:"board,omitempty"`
+	Version  string `json:"version,omitempty"`
+	Digest   string `json:"digest,omitempty"` // SHA-256 of the manifest
+	Verified bool   `json:"verified"`
+	Reason   string `json:"reason,omitempty"` // why not
+}
+
+// Verdict is the appraisal of this boot.
+type Verdict struct {
+	Tier       string            `json:"tier"` // none, affirming, warning, contraindicated
+	Claims     map[string]string `json:"claims,omitempty"`
+	Events     int               `json:"events"`
+	IMAEntries int               `json:"imaEntries"`
+	PCRs       json.RawMessage   `json:"pcrs,omitempty"`
+	TookMS     float64           `json:"tookMs"`           // from the daemon's start, the TPM's time excluded
+	TPMMS      float64           `json:"tpmMs"`            // the TPM's share
+	Reason     string            `json:"reason,omitempty"` // why there is none yet
+}
+
+// Journal is the record's state.
+type Journal struct {
+	Epoch        uint64 `json:"epoch"`
+	Sequence     uint64 `json:"sequence"`
+	Durable      uint64 `json:"durable"`
+	Acknowledged uint64 `json:"acknowledged"` // confirmed by the fleet
+	Head         string `json:"head"`
+	Bytes        int64  `json:"bytes"`
+	MaxBytes     int64  `json:"maxBytes"`
+	Lost         int    `json:"lost"`
+	Error        string `json:"error,omitempty"`
+}
+
+// Link is the connection to the fleet.
+type Link struct {
+	State       string     `json:"state"` // connected, connecting, no-identity, stopped, off
+	Broker      string     `json:"broker,omitempty"`
+	Since       time.Time  `json:"since"`
+	Session     uint64     `json:"session"`
+	LastReceipt *time.Time `json:"lastReceipt,omitempty"`
+	Error       string     `json:"error,omitempty"`
+}
+
+// Identity is the device's certificate.
+type Identity struct {
+	State    string     `json:"state"`
+	NotAfter *time.Time `json:"notAfter,omitempty"`
+	Detail   string     `json:"detail,omitempty"`
+}
+
+// Role is one part of the daemon.
+type Role struct {
+	Name     string    `json:"name"`
+	State    string    `json:"state"`
+	Progress time.Time `json:"progress"`
+	Detail   string    `json:"detail,omitempty"`
+}
+
+// Memory is what the daemon takes.
+type Memory struct {
+	ResidentKiB int64 `json:"residentKiB"`
+}
+
+// Events is what GET /v1/events gives: records as they lie in the journal.
+type Events struct {
+	Events []json.RawMessage `json:"events"`
+	Next   uint64            `json:"next"` // the cursor to go on from
+}

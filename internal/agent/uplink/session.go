@@ -1,0 +1,327 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ward/internal/device/mqtt"
+	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
+	"ward/internal/trust/presence"
+	"ward/internal/trust/receipt"
+)
+
+// ackTime is how long the broker may take to acknowledge a message.
+const ackTime = 30 * time.Second
+
+// notYet is how long a record that the journal announces and does not give yet
+// is waited for.
+const notYet = 20 * time.Millisecond
+
+var errNoAck = errors.New("the broker does not acknowledge")
+
+// flight is a message on its way to the broker.
+type flight struct {
+	delivery mqtt.Delivery
+	since    time.Time
+}
+
+// session is one connection. Everything happens in one goroutine, except the
+// wait for the journal's next record.
+type session struct {
+	u      *Uplink
+	conn   Publisher
+	broker string
+
+	flights []flight
+	cursor  uint64     // last record that was sent
+	wake    chan error // the journal's wait has ended
+	waiting bool
+
+	again      <-chan time.Time // when to read the journal after an error
+	resend     *time.Timer      // when the fleet's receipt is overdue
+	patience   time.Duration    // how long that is
+	lastResend time.Time        // when sending last began behind the last receipt
+}
+
+func (s *session) run(ctx context.Context) error {
+	watch, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer func() { s.u.lastSeen = time.Now() }()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	s.cursor = s.u.config.Journal.Acknowledged()
+	s.patience, s.lastResend = firstResend, time.Now()
+	s.resend = time.NewTimer(s.patience)
+	defer s.resend.Stop()
+	refresh := time.NewTicker(s.u.config.WorryAfter / 3)
+	defer refresh.Stop()
+	alive := time.NewTicker(aliveEvery)
+	defer alive.Stop()
+	woken := false
+	for {
+		s.u.config.Alive()
+		before := s.cursor
+		if err := s.fill(watch); err != nil {
+			return err
+		}
+		if woken && s.cursor == before && s.again == nil {
+			s.again = time.After(notYet)
+		}
+		woken = false
+		select {
+		case <-ctx.Done():
+			s.farewell(ctx)
+			return nil
+		case <-s.conn.Done():
+			return s.conn.Err()
+		case <-s.oldest():
+			if err := s.land(); err != nil {
+				return err
+			}
+		case m := <-s.conn.Messages():
+			s.receive(ctx, m)
+		case err := <-s.wake:
+			s.waiting = false
+			if err != nil && ctx.Err() == nil {
+				s.stumble("wait for journal", err)
+			}
+			woken = true
+		case <-s.again:
+			s.again = nil
+		case <-s.resend.C:
+			s.overdue()
+		case <-refresh.C:
+			if err := s.sendStatus(); err != nil {
+				return err
+			}
+		case <-alive.C:
+			if len(s.flights) > 0 && time.Since(s.flights[0].since) > ackTime {
+				return errNoAck
+			}
+		}
+	}
+}
+
+// open subscribes, publishes the birth, and ends what was wrong before.
+func (s *session) open(ctx context.Context) error {
+	u := s.u
+	bounded, cancel := context.WithTimeout(ctx, ackTime)
+	defer cancel()
+	err := s.conn.Subscribe(bounded, u.topic(presence.Receipt))
+	if errors.Is(err, mqtt.ErrNotPermitted) {
+		u.subscribed.raise(ctx, u, finding.New(finding.LinkSubscribeRefused, err.Error()))
+	} else if err != nil {
+		return err
+	} else {
+		u.subscribed.clear(ctx, u)
+	}
+	birth := u.presence(presence.Online)
+	payload, err := presence.Encode(birth)
+	if err != nil {
+		return err
+	}
+	if err := s.conn.Publish(bounded, u.topic(presence.State), true, payload); err != nil {
+		return err
+	}
+	if !u.everUp || u.link.holds() {
+		u.recordConnected(ctx, connected{Broker: s.broker, Session: birth.Session})
+	}
+	u.everUp = true
+	u.link.clear(ctx, u)
+	u.setState("connected", s.broker, nil)
+	u.config.Log.Info("connected to the fleet", "broker", s.broker, "session", birth.Session)
+	return nil
+}
+
+// fill sends records until the broker's or the fleet's window is full, or
+// until the journal has no more; then it waits for the journal.
+func (s *session) fill(ctx context.Context) error {
+	u := s.u
+	for s.again == nil && len(s.flights) < maxInFlight {
+		acknowledged := u.config.Journal.Acknowledged()
+		s.cursor = max(s.cursor, acknowledged)
+		if s.cursor-acknowledged >= maxUnconfirmed {
+			return nil
+		}
+		room := int(min(maxUnconfirmed-(s.cursor-acknowledged), readBatch, uint64(maxInFlight-len(s.flights))))
+		records, err := u.config.Journal.Read(ctx, s.cursor, room)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.stumble("read journal", err)
+			}
+			return nil
+		}
+		if len(records) == 0 {
+			s.await(ctx)
+			return nil
+		}
+		for _, r := range records {
+			if err := s.sendRecord(r); err != nil {
+				return err
+			}
+			s.cursor = r.Sequence
+		}
+		u.mu.Lock()
+		u.status.Sent = s.cursor
+		u.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *session) send(k presence.Kind, retain bool, payload []byte) error {
+	d, err := s.conn.Send(s.u.topic(k), retain, payload)
+	if err != nil {
+		return err
+	}
+	s.flights = append(s.flights, flight{d, time.Now()})
+	return nil
+}
+
+// sendRecord sends a record, or what stands for one that lost its content.
+func (s *session) sendRecord(r event.Record) error {
+	if len(r.Bytes) > 0 {
+		return s.send(presence.Event, false, r.Bytes)
+	}
+	payload, err := presence.EncodeShed(presence.Shed{Epoch: r.Epoch, Sequence: r.Sequence, Hash: r.Hash})
+	if err != nil {
+		return err
+	}
+	return s.send(presence.ShedEvent, false, payload)
+}
+
+func (s *session) sendStatus() error {
+	payload, err := presence.Encode(s.u.presence(presence.Online))
+	if err != nil {
+		return err
+	}
+	return s.send(presence.State, true, payload)
+}
+
+// await has one goroutine wait for the journal's next record.
+func (s *session) await(ctx context.Context) {
+	if s.waiting {
+		return
+	}
+	s.waiting = true
+	after := s.cursor
+	go func() { s.wake <- s.u.config.Journal.Wait(ctx, after) }()
+}
+
+// stumble leaves the journal alone for a second: it has its own findings, and
+// the connection stands.
+func (s *session) stumble(what string, err error) {
+	s.u.config.Log.Warn(what, "error", err)
+	s.again = time.After(time.Second)
+}
+
+func (s *session) oldest() <-chan struct{} {
+	if len(s.flights) == 0 {
+		return nil
+	}
+	return s.flights[0].delivery.Done()
+}
+
+func (s *session) land() error {
+	err := s.flights[0].delivery.Error()
+	s.flights = s.flights[1:]
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
+}
+
+// overdue sends again what the fleet has not confirmed, each time after a
+// longer wait.
+func (s *session) overdue() {
+	if s.cursor > s.u.config.Journal.Acknowledged() {
+		s.patience = min(2*s.patience, lastResend)
+		s.repeat()
+	}
+	s.resend.Reset(s.patience)
+}
+
+func (s *session) repeat() {
+	acknowledged := s.u.config.Journal.Acknowledged()
+	s.u.config.Log.Debug("send again", "from", acknowledged+1, "to", s.cursor)
+	s.cursor, s.lastResend = acknowledged, time.Now()
+}
+
+// receive takes a message from above: a receipt or nothing. It checks, in this
+// order: the topic; signature, form and addressee (trust/receipt); the epoch;
+// whether it is newer than the last; the chain head, by the journal.
+func (s *session) receive(ctx context.Context, m mqtt.Message) {
+	u := s.u
+	if m.Topic != u.topic(presence.Receipt) {
+		u.invalid.report(ctx, u, finding.LinkReceiptInvalid, fmt.Errorf("message on topic %.200q, which is not this device's", m.Topic))
+		return
+	}
+	v, err := receipt.Verify(m.Payload, u.config.Receipts, u.config.Tenant, u.config.Device)
+	if err != nil {
+		u.invalid.report(ctx, u, finding.LinkReceiptInvalid, err)
+		return
+	}
+	r := v.Receipt()
+	before := u.config.Journal.Acknowledged()
+	switch {
+	case r.Epoch < u.config.Epoch:
+		u.config.Log.Debug("receipt of an earlier epoch", "epoch", r.Epoch, "sequence", r.Sequence)
+		return
+	case r.Epoch > u.config.Epoch:
+		u.foreign.report(ctx, u, finding.LinkReceiptForeign, fmt.Errorf("receipt for record %d of epoch %d, and this journal is in epoch %d", r.Sequence, r.Epoch, u.config.Epoch))
+		return
+	case r.Sequence < before:
+		u.config.Log.Debug("receipt of an earlier record", "sequence", r.Sequence, "confirmed", before)
+		return
+	}
+	if err := u.config.Journal.Acknowledge(r.Epoch, r.Sequence, r.Head); err != nil {
+		u.foreign.report(ctx, u, finding.LinkReceiptForeign, err)
+		return
+	}
+	now := time.Now()
+	u.mu.Lock()
+	u.status.LastReceipt = &now
+	u.mu.Unlock()
+	if r.Sequence > before {
+		s.patience = firstResend
+		s.resend.Reset(s.patience)
+		return
+	}
+	// The fleet repeats itself: it has begun to listen and lacks what is behind
+	// this record.
+	if s.cursor > before && time.Since(s.lastResend) > s.patience {
+		s.overdue()
+	}
+}
+
+// farewell sends what is left, as far as the time allows, and takes leave.
+func (s *session) farewell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTime)
+	defer cancel()
+	s.waiting = true // nothing new is waited for
+	if err := s.fill(ctx); err != nil {
+		return
+	}
+	for len(s.flights) > 0 {
+		select {
+		case <-s.oldest():
+			if err := s.land(); err != nil {
+				return
+			}
+		case <-s.conn.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+	payload, err := presence.Encode(s.u.presence(presence.Offline))
+	if err == nil {
+		err = s.conn.Publish(ctx, s.u.topic(presence.State), true, payload)
+	}
+	if err != nil {
+		s.u.config.Log.Warn("farewell", "error", err)
+	}
+}

@@ -1,0 +1,184 @@
+package daemon
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"sync"
+	"time"
+
+	"ward/internal/agent/health"
+	"ward/internal/agent/identity"
+	"ward/internal/agent/localapi"
+	"ward/internal/agent/uplink"
+	"ward/internal/device/tpm"
+	"ward/internal/format/dsse"
+	"ward/internal/format/pcr"
+	"ward/internal/trust/presence"
+)
+
+// Bounds within which each role promises progress; a role calls more often.
+const (
+	fastBound = 30 * time.Second
+	slowBound = 3 * time.Minute
+)
+
+// readerGroup is the group whose members may ask the local socket (the service
+// technician's and the host application's).
+const readerGroup = 902
+
+// worryAfter is the silence after which the fleet should worry.
+const worryAfter = 15 * time.Minute
+
+// capabilities are what this device can tell; the birth names them.
+var capabilities = []string{"measured-boot", "ima", "journal", "receipts"}
+
+// assemble makes the roles.
+func (d *daemon) assemble() {
+	chip := &lazyTPM{path: d.config.TPM.Device}
+	boot := d.assembleBoot(chip)
+	conditions := health.NewConditions(history{d.journal}, d.boot)
+	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
+
+	who := identity.New(identity.Config{
+		State: d.config.Paths.State, Trust: d.config.Paths.Trust, Tenant: d.source.Tenant, Device: d.source.Device,
+		Floor: boot.builtAt, Keys: chip, Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
+	})
+	d.add("identity", slowBound, who.Run)
+
+	var link *uplink.Uplink
+	if d.config.Uplink.Enabled && len(d.config.Uplink.Brokers) > 0 {
+		receipts, err := keyring(filepath.Join(d.config.Paths.Trust, "receipt"))
+		if err != nil {
+			d.log.Error("load receipt keys; no receipt will be accepted", "error", err)
+		}
+		link = uplink.New(uplink.Config{
+			Brokers: d.config.Uplink.Brokers, ServerName: d.config.Uplink.ServerName, KeepAlive: d.config.Uplink.Keepalive,
+			WorryAfter: worryAfter, Tenant: d.source.Tenant, Device: d.source.Device, Epoch: d.journal.Epoch(),
+			Birth: func() presence.Status {
+				return presence.Status{
+					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
+				}
+			},
+			Receipts: receipts, Journal: d.journal, Recorder: d.journal, Credentials: who,
+			Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
+		})
+		d.add("uplink", slowBound, link.Run)
+	}
+	api := localapi.New(localapi.Config{
+		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Journal: d.journal,
+		Alive: d.alive("localapi"), Log: d.log.With("role", "localapi"),
+		Status: func() localapi.Status { return d.status(boot, who, link, conditions) },
+	})
+	d.add("localapi", fastBound, api.Run)
+}
+
+// add puts a role on the list; a bound of zero means that it waits for others
+// and may be still for as long as they are.
+func (d *daemon) add(name string, bound time.Duration, run func(context.Context) error) {
+	d.roles = append(d.roles, role{name, bound, run})
+}
+
+// maxKeyFile bounds a public key in PEM; a P-256 one takes 178 bytes.
+const maxKeyFile = 16 << 10
+
+// keyring reads the public keys of one folder of the trust anchors. A folder
+// without a key gives fs.ErrNotExist.
+func keyring(dir string) (*dsse.Keyring, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.pem"))
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("list keys: no *.pem in %s: %w", dir, fs.ErrNotExist)
+	}
+	sort.Strings(names)
+	var pems [][]byte
+	for _, n := range names {
+		info, err := os.Stat(n)
+		if err != nil {
+			return nil, fmt.Errorf("read key: %w", err)
+		}
+		if info.Size() > maxKeyFile {
+			return nil, fmt.Errorf("read key: %s has %d bytes, want at most %d", n, info.Size(), maxKeyFile)
+		}
+		b, err := os.ReadFile(n)
+		if err != nil {
+			return nil, fmt.Errorf("read key: %w", err)
+		}
+		pems = append(pems, b)
+	}
+	k, err := dsse.ParseKeyring(pems...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return k, nil
+}
+
+// lazyTPM opens the TPM when it is needed and anew after it was gone, so that a
+// device whose TPM comes late, or comes back, heals without a restart.
+type lazyTPM struct {
+	path string
+
+	mu   sync.Mutex
+	open *tpm.TPM
+	took time.Duration // spent in commands that read registers
+}
+
+func (l *lazyTPM) get() (*tpm.TPM, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open != nil {
+		return l.open, nil
+	}
+	t, err := tpm.Open(l.path)
+	if err != nil {
+		return nil, err
+	}
+	l.open = t
+	return t, nil
+}
+
+// drop closes a TPM that does not answer any more.
+func (l *lazyTPM) drop(err error) {
+	if !errors.Is(err, tpm.ErrTransport) && !errors.Is(err, tpm.ErrAbsent) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open != nil {
+		_ = l.open.Close()
+		l.open = nil
+	}
+}
+
+// ReadPCRs reads registers of one bank.
+func (l *lazyTPM) ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (pcr.Values, error) {
+	t, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	begun := time.Now()
+	v, err := t.ReadPCRs(ctx, bank, which)
+	l.mu.Lock()
+	l.took += time.Since(begun)
+	l.mu.Unlock()
+	l.drop(err)
+	return v, err
+}
+
+// ReportingKey is the key of the reporting identity.
+func (l *lazyTPM) ReportingKey(ctx context.Context) (crypto.Signer, error) {
+	t, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	s, err := t.Signer(context.WithoutCancel(ctx), tpm.HandleReporting)
+	l.drop(err)
+	return s, err
+}

@@ -1,0 +1,84 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"time"
+
+	"ward/internal/agent/attester"
+	"ward/internal/agent/integrity"
+	"ward/internal/agent/localapi"
+	"ward/internal/format/pcr"
+	"ward/internal/trust/baseline"
+)
+
+// bootState is what the daemon knows of its boot.
+type bootState struct{ attester *attester.Attester }
+
+// assembleBoot makes the roles that judge the boot and what runs.
+func (d *daemon) assembleBoot(chip *lazyTPM) *bootState {
+	securityFS := os.DirFS(d.config.Paths.SecurityFS)
+	p := d.config.Paths
+	a := attester.New(attester.Config{
+		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
+		Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS), TPM: chip, Started: d.started,
+		Recorder: d.journal, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+	})
+	d.add("attester", slowBound, a.Run)
+	watch := integrity.New(integrity.Config{
+		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
+		Recorder: d.journal, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+	})
+	d.add("integrity", slowBound, watch.Run)
+	return &bootState{a}
+}
+
+// covered tells the watch over the measurement list where the appraisal of the
+// boot has stopped.
+type covered struct{ *attester.Attester }
+
+func (c covered) Judged(ctx context.Context) (*baseline.Index, int, error) {
+	s, err := c.Attester.Judged(ctx)
+	return s.Baseline, s.Result.IMAEntries, err
+}
+
+func (b *bootState) releaseVersion() string {
+	if s, _ := b.attester.Latest(); s.Release != nil {
+		return s.Release.Manifest().Version
+	}
+	return ""
+}
+
+// builtAt is when the release was built: no clock is believed to be earlier.
+// Zero while no release is verified.
+func (b *bootState) builtAt() time.Time {
+	if s, _ := b.attester.Latest(); s.Release != nil {
+		return s.Release.Manifest().BuildTime
+	}
+	return time.Time{}
+}
+
+// describe is release and verdict for the local socket.
+func (b *bootState) describe() (localapi.Release, localapi.Verdict) {
+	l, done := b.attester.Latest()
+	if !done {
+		return localapi.Release{Reason: "not looked at yet"}, localapi.Verdict{Tier: "none", Reason: "the boot is being appraised"}
+	}
+	r := localapi.Release{Reason: "see the findings"}
+	if l.Release != nil {
+		m, digest := l.Release.Manifest(), l.Release.Digest()
+		r = localapi.Release{Product: m.Product, Board: m.Board, Version: m.Version, Digest: pcr.Digest(digest[:]).String(), Verified: true}
+	}
+	v := localapi.Verdict{
+		Tier: l.Result.Verdict.String(), Claims: make(map[string]string), Events: l.Result.Events, IMAEntries: l.Result.IMAEntries,
+		TookMS: float64(l.Took.Microseconds()) / 1000, TPMMS: float64(l.TPM.Microseconds()) / 1000,
+	}
+	for c, t := range l.Result.Claims {
+		v.Claims[string(c)] = t.String()
+	}
+	if b, err := json.Marshal(l.Result.PCRs); err == nil {
+		v.PCRs = b
+	}
+	return r, v
+}

@@ -1,0 +1,228 @@
+// Package daemon is wardd put together: the only place where the roles, the
+// devices they use and the settings meet. What is missing on the device leaves
+// the rest at work: every role is begun whatever the others found, and begun
+// anew when it fails. The state that results is always visible in the record
+// and on the local socket (blueprint, section 9, rule 3).
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"ward/internal/agent/health"
+	"ward/internal/agent/identity"
+	"ward/internal/agent/journal"
+	"ward/internal/config"
+	"ward/internal/device/bootclock"
+	"ward/internal/device/sandbox"
+	"ward/internal/device/sdnotify"
+	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
+)
+
+// version is set when the release is built (-ldflags -X).
+var version = ""
+
+// Version is the version of this program.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return strings.Trim(info.Main.Version, "()")
+	}
+	return "devel"
+}
+
+// memoryLimit is where the garbage collector begins to work hard: under the
+// budget of 20 MiB resident, code and stacks included.
+const memoryLimit = 16 << 20
+
+// farewell bounds the stop: the last events are synced and sent within it.
+const farewell = 5 * time.Second
+
+// Check reads a configuration and says what is wrong with it.
+func Check(file string) error {
+	_, err := config.Load(file)
+	return err
+}
+
+// daemon is one run of wardd.
+type daemon struct {
+	config  config.Config
+	log     *slog.Logger
+	started time.Time
+	boot    string
+	source  event.Source
+	session uint64
+
+	journal *journal.Journal
+	health  *health.Health
+	notify  *sdnotify.Notifier
+	roles   []role
+}
+
+// role is one part to run under supervision.
+type role struct {
+	name  string
+	bound time.Duration
+	run   func(ctx context.Context) error
+}
+
+// Run runs the daemon until ctx ends. It returns an error only when there is
+// nothing left to do: no record can be kept at all.
+func Run(ctx context.Context, configFile string, stderr io.Writer) error {
+	started := time.Now()
+	debug.SetMemoryLimit(memoryLimit)
+	settings, configErr := config.Load(configFile)
+	if configErr != nil {
+		settings = config.Default()
+	}
+	d := &daemon{config: settings, log: newLog(settings.Log, stderr), started: started}
+	if configErr != nil {
+		d.log.Error("the configuration cannot be used; running on built-in settings", "error", configErr)
+	}
+	privileges, sandboxErr := sandbox.Drop()
+	if sandboxErr != nil {
+		d.log.Error("give up privileges", "error", sandboxErr)
+	}
+	if err := d.open(); err != nil {
+		return err
+	}
+	notify, watchdog := sdnotify.Environment()
+	d.notify = notify
+	var dog health.Watchdog
+	if watchdog > 0 {
+		dog = watch{notify}
+	}
+	d.health = health.New(d.journal, dog, d.log)
+
+	d.begin(ctx, configErr, privileges)
+	d.assemble()
+	d.run(ctx)
+	return nil
+}
+
+type watch struct{ n *sdnotify.Notifier }
+
+func (w watch) Alive() error { return w.n.Watchdog() }
+
+func newLog(c config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// unenrolled names a device that has no certificate yet.
+var unenrolled = event.Source{Tenant: "unenrolled", Device: "unenrolled"}
+
+// open finds out which boot and which device this is and opens the journal.
+func (d *daemon) open() error {
+	var err error
+	if d.boot, err = bootclock.ID(os.DirFS("/proc")); err != nil {
+		d.log.Error("the boot has no id", "error", err)
+		d.boot = "unknown"
+	}
+	d.source = unenrolled
+	if tenant, device, err := identity.Subject(d.config.Paths.State); err == nil {
+		d.source = event.Source{Tenant: tenant, Device: device}
+	}
+	dir := filepath.Join(d.config.Paths.State, "journal")
+	err = os.MkdirAll(dir, 0o700)
+	if err == nil {
+		d.journal, err = d.openJournal(dir)
+	}
+	if err != nil {
+		// The record goes to memory: what happens is still reported, and the
+		// status says that it is not kept.
+		d.log.Error("the journal cannot be opened; events are kept in memory only", "error", err)
+		if d.journal, err = d.openMemoryJournal(err); err != nil {
+			return fmt.Errorf("open journal: %w", err)
+		}
+	}
+	d.session = d.nextSession()
+	return nil
+}
+
+// begin records the start and what is known to be wrong at this moment.
+func (d *daemon) begin(ctx context.Context, configErr error, p sandbox.Report) {
+	d.record(ctx, event.Event{Type: event.DaemonStarted, Severity: finding.Info, Report: report(map[string]any{
+		"version": Version(), "session": d.session,
+	})})
+	if configErr != nil {
+		d.raise(ctx, finding.New(finding.DaemonConfig, configErr.Error()), "configuration")
+	}
+	if left := p.Privileges(); len(left) > 0 {
+		d.raise(ctx, finding.New(finding.DaemonPrivileged, strings.Join(left, "; ")), "process")
+	}
+}
+
+// run supervises every role until ctx ends. The record outlives the other
+// roles: they may still say how they stopped.
+func (d *daemon) run(ctx context.Context) {
+	var readers, writers sync.WaitGroup
+	recordCtx, endRecord := context.WithCancel(context.WithoutCancel(ctx))
+	defer endRecord()
+	start := func(ctx context.Context, wg *sync.WaitGroup, r role) {
+		board := d.health.Role(r.name, r.bound)
+		wg.Go(func() { supervise(ctx, d.log, board, r.name, r.run) })
+	}
+	start(recordCtx, &writers, role{"journal", 10 * time.Second, d.journal.Run})
+	for _, r := range d.roles {
+		start(ctx, &readers, r)
+	}
+	start(ctx, &readers, role{"health", 10 * time.Second, d.health.Run})
+	if err := d.notify.Ready(); err != nil {
+		d.log.Warn("notify the service manager", "error", err)
+	}
+	d.log.Info("running", "device", d.source.Device, "tenant", d.source.Tenant, "boot", d.boot, "session", d.session, "version", Version())
+
+	<-ctx.Done()
+	_ = d.notify.Stopping()
+	d.record(recordCtx, event.Event{Type: event.DaemonStopped, Severity: finding.Info, Report: report(map[string]any{"session": d.session})})
+	if !within(farewell, readers.Wait) {
+		d.log.Error("a role did not stop in time")
+	}
+	endRecord()
+	_ = within(time.Second, writers.Wait)
+	if err := d.journal.Close(); err != nil {
+		d.log.Error("close journal", "error", err)
+	}
+	d.log.Info("stopped")
+}
+
+// within says whether f returned in time.
+func within(limit time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() { f(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
+
+func (d *daemon) record(ctx context.Context, e event.Event) {
+	if err := d.journal.Record(ctx, e); err != nil {
+		d.log.Error("record event", "type", e.Type, "error", err)
+	}
+}
+
+func (d *daemon) raise(ctx context.Context, f finding.Finding, subject string) {
+	d.record(ctx, event.Event{Type: event.FindingRaised, Subject: subject, Severity: f.Severity, Finding: &f})
+}

@@ -1,0 +1,130 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// Cause says why a connection did not come about.
+type Cause uint8
+
+// Causes.
+const (
+	// Unreachable: no connection, or the broker is not ready.
+	Unreachable Cause = iota + 1
+	// ServerUntrusted: the broker's certificate does not chain to the roots, or
+	// is expired, or the broker does not speak TLS 1.3.
+	ServerUntrusted
+	// ServerName: the broker's certificate is for another name.
+	ServerName
+	// Refused: the broker ended the connection during authentication.
+	Refused
+	// OwnKey: this side could not sign for the handshake.
+	OwnKey
+)
+
+func (c Cause) String() string {
+	switch c {
+	case Unreachable:
+		return "unreachable"
+	case ServerUntrusted:
+		return "server untrusted"
+	case ServerName:
+		return "other server name"
+	case Refused:
+		return "refused"
+	case OwnKey:
+		return "own key fails"
+	}
+	return "unknown"
+}
+
+// ConnectError is a connection that did not come about.
+type ConnectError struct {
+	Broker string // host and port
+	Cause  Cause
+	Err    error
+}
+
+func (e *ConnectError) Error() string {
+	return fmt.Sprintf("connect to broker %s: %s: %s", e.Broker, e.Cause, e.Err)
+}
+
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// signError marks an error of the client's own key.
+type signError struct{ error }
+
+func (e signError) Unwrap() error { return e.error }
+
+// causeOfHandshake sorts an error of the TCP connection or the TLS handshake.
+func causeOfHandshake(err error) Cause {
+	var (
+		sign      signError
+		name      x509.HostnameError
+		authority x509.UnknownAuthorityError
+		invalid   x509.CertificateInvalidError
+		verify    *tls.CertificateVerificationError
+		header    tls.RecordHeaderError
+		network   *net.OpError
+	)
+	switch {
+	case errors.As(err, &sign):
+		return OwnKey
+	case errors.As(err, &name):
+		return ServerName
+	case errors.As(err, &authority), errors.As(err, &invalid), errors.As(err, &verify), errors.As(err, &header):
+		return ServerUntrusted
+	case errors.As(err, &network):
+		return causeOfAlert(network)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return Unreachable
+	}
+	// What is left are crypto/tls's own complaints about the server's protocol.
+	return ServerUntrusted
+}
+
+// alertProtocolVersion is TLS alert 70 (RFC 8446, section 6.2) as crypto/tls
+// words it.
+const alertProtocolVersion = "tls: protocol version not supported"
+
+func causeOfAlert(e *net.OpError) Cause {
+	switch {
+	case e.Op != "remote error":
+		return Unreachable
+	case e.Err != nil && e.Err.Error() == alertProtocolVersion:
+		return ServerUntrusted
+	}
+	return Refused
+}
+
+// causeOfConnect sorts an error after the handshake, while the broker's
+// CONNACK was awaited: in TLS 1.3 a refused client certificate shows only
+// then. onWire is what the connection itself ended with, which paho drops.
+func causeOfConnect(onWire, err error) (Cause, error) {
+	var network *net.OpError
+	switch {
+	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
+		return Unreachable, err
+	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised),
+		errors.Is(err, packets.ErrorRefusedIDRejected), errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
+		return Refused, err
+	}
+	if onWire == nil || errors.Is(onWire, net.ErrClosed) {
+		onWire = err
+	}
+	switch {
+	case errors.As(onWire, &network) && network.Op == "remote error",
+		errors.Is(onWire, io.EOF), errors.Is(onWire, syscall.ECONNRESET), errors.Is(onWire, syscall.EPIPE):
+		return Refused, onWire
+	}
+	return Unreachable, onWire
+}

@@ -1,0 +1,187 @@
+package mqtt
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// Control packet types (MQTT 3.1.1, section 2.2.1) that a broker sends to a
+// client which uses QoS 0 and 1 only and never unsubscribes.
+const (
+	packetConnack  = 2
+	packetPublish  = 3
+	packetPuback   = 4
+	packetSuback   = 9
+	packetPingresp = 13
+)
+
+// maxPacket bounds an incoming packet: a payload, its topic and packet id.
+const maxPacket = MaxPayload + 2 + 1<<10 + 2
+
+// errProtocol ends a connection whose broker breaks the bounds.
+var errProtocol = errors.New("the broker breaks the protocol")
+
+// guard watches the packets that come in. paho reserves memory for whatever
+// length a broker announces, up to 256 MiB, and trusts the broker's answers to
+// fit its questions; guard ends the connection before paho sees such a packet.
+type guard struct {
+	net.Conn
+	frame frame
+	ended func(error) // told once, when reading has ended
+
+	mu  sync.Mutex
+	err error
+}
+
+// dial opens the TCP connection and does the TLS handshake. ended is told once,
+// when the connection can no longer be read.
+func dial(ctx context.Context, address string, config *tls.Config, ended func(error)) (*guard, error) {
+	config, own := watchSigner(config)
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
+	if failure := own.Load(); err != nil && failure != nil {
+		return nil, signError{*failure}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &guard{Conn: conn, ended: ended}, nil
+}
+
+func (g *guard) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	if frameErr := g.frame.watch(p[:n]); frameErr != nil {
+		g.Conn.Close()
+		n, err = 0, frameErr
+	}
+	if err != nil {
+		g.end(err)
+	}
+	return n, err
+}
+
+// Close also ends the connection for those who wait on it: paho closes it and
+// then waits for handlers.
+func (g *guard) Close() error {
+	g.end(net.ErrClosed)
+	return g.Conn.Close()
+}
+
+func (g *guard) end(err error) {
+	g.mu.Lock()
+	known := g.err != nil
+	if !known {
+		g.err = err
+	}
+	g.mu.Unlock()
+	if !known {
+		g.ended(err)
+	}
+}
+
+// first is the error that reading ended with.
+func (g *guard) first() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+// frame follows the fixed headers of a stream of packets (section 2.2).
+type frame struct {
+	begun  bool // the first byte of the header was read
+	kind   byte // it
+	digits uint // bytes of the remaining length that were read
+	length int  // remaining length
+	left   int  // bytes of it that are still to come
+}
+
+func (f *frame) watch(b []byte) error {
+	for len(b) > 0 {
+		if f.left > 0 {
+			n := min(f.left, len(b))
+			f.left -= n
+			b = b[n:]
+			continue
+		}
+		c := b[0]
+		b = b[1:]
+		if !f.begun {
+			f.begun, f.kind, f.digits, f.length = true, c, 0, 0
+			continue
+		}
+		f.length |= int(c&0x7f) << (7 * f.digits)
+		f.digits++
+		if c&0x80 != 0 {
+			if f.digits == 4 {
+				return fmt.Errorf("%w: length of more than 4 bytes", errProtocol)
+			}
+			continue
+		}
+		if err := checkPacket(f.kind, f.length); err != nil {
+			return err
+		}
+		f.left, f.begun = f.length, false
+	}
+	return nil
+}
+
+func checkPacket(header byte, length int) error {
+	want := -1
+	switch kind := header >> 4; kind {
+	case packetPublish:
+		if header>>1&3 > qos {
+			return fmt.Errorf("%w: message with QoS %d", errProtocol, header>>1&3)
+		}
+		if length > maxPacket {
+			return fmt.Errorf("%w: message of %d bytes, want at most %d", errProtocol, length, maxPacket)
+		}
+		return nil
+	case packetConnack, packetPuback:
+		want = 2
+	case packetSuback:
+		want = 3 // the packet id, and one answer to the one filter of each request
+	case packetPingresp:
+		want = 0
+	default:
+		return fmt.Errorf("%w: packet of type %d", errProtocol, kind)
+	}
+	if length != want {
+		return fmt.Errorf("%w: packet of type %d with %d bytes, want %d", errProtocol, header>>4, length, want)
+	}
+	return nil
+}
+
+// watchSigner tells when the client's own key fails: what crypto/tls returns
+// then keeps only the error's text.
+func watchSigner(c *tls.Config) (*tls.Config, *atomic.Pointer[error]) {
+	failure := new(atomic.Pointer[error])
+	c = c.Clone()
+	certs := make([]tls.Certificate, len(c.Certificates))
+	for i, cert := range c.Certificates {
+		if s, ok := cert.PrivateKey.(crypto.Signer); ok {
+			cert.PrivateKey = watchedSigner{s, failure}
+		}
+		certs[i] = cert
+	}
+	c.Certificates = certs
+	return c, failure
+}
+
+type watchedSigner struct {
+	crypto.Signer
+	failure *atomic.Pointer[error]
+}
+
+func (s watchedSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	sig, err := s.Signer.Sign(rand, digest, opts)
+	if err != nil {
+		s.failure.Store(&err)
+	}
+	return sig, err
+}

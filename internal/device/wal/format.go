@@ -1,0 +1,122 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+)
+
+// Sizes in bytes; README.md shows them as rulers.
+const (
+	headerSize       = 28
+	recordHeaderSize = 28
+	// MaxPayload bounds one record: an event has at most 64 KiB.
+	MaxPayload = 128 << 10
+	stubSize   = 32
+)
+
+const magic = "WARDWAL1"
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Kind of a record.
+type Kind uint32
+
+const (
+	Full Kind = 1 // the payload as it was appended
+	Stub Kind = 2 // the payload was shed; its 32-byte hash is left
+)
+
+// Record is one record of the log.
+type Record struct {
+	Sequence uint64
+	Kind     Kind
+	Payload  []byte // of a stub: the hash
+}
+
+// sum tells records with one sequence apart; 0 is that of one that lost its
+// payload, which cannot be compared.
+func (r Record) sum() uint32 {
+	if r.Kind == Stub {
+		return 0
+	}
+	return max(1, crc32.Checksum(r.Payload, castagnoli))
+}
+
+type header struct{ epoch, first uint64 }
+
+func (h header) encode() []byte {
+	b := make([]byte, 0, headerSize)
+	b = append(b, magic...)
+	b = binary.LittleEndian.AppendUint64(b, h.epoch)
+	b = binary.LittleEndian.AppendUint64(b, h.first)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func parseHeader(b []byte) (header, error) {
+	switch {
+	case len(b) < headerSize:
+		return header{}, errors.New("segment header is cut short")
+	case string(b[:8]) != magic:
+		return header{}, errors.New("not a segment of a Ward journal")
+	case binary.LittleEndian.Uint32(b[24:]) != crc32.Checksum(b[:24], castagnoli):
+		return header{}, errors.New("segment header does not fit its checksum")
+	}
+	return header{epoch: binary.LittleEndian.Uint64(b[8:]), first: binary.LittleEndian.Uint64(b[16:])}, nil
+}
+
+func appendRecord(b []byte, r Record, durable uint64) []byte {
+	start := len(b)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(r.Payload)))
+	b = append(b, 0, 0, 0, 0)
+	b = binary.LittleEndian.AppendUint64(b, r.Sequence)
+	b = binary.LittleEndian.AppendUint64(b, durable)
+	b = binary.LittleEndian.AppendUint32(b, uint32(r.Kind))
+	b = append(b, r.Payload...)
+	binary.LittleEndian.PutUint32(b[start+4:], crc32.Checksum(b[start+8:], castagnoli))
+	return b
+}
+
+// parseRecord reads the record at the begin of b, which ends where the segment
+// ends. The payload aliases b.
+func parseRecord(b []byte) (r Record, durable uint64, size int, err error) {
+	if len(b) < recordHeaderSize {
+		return Record{}, 0, 0, errors.New("record is cut short")
+	}
+	n := binary.LittleEndian.Uint32(b)
+	if n > MaxPayload {
+		return Record{}, 0, 0, fmt.Errorf("record claims %d bytes, at most %d are written", n, MaxPayload)
+	}
+	size = recordHeaderSize + int(n)
+	if len(b) < size {
+		return Record{}, 0, 0, errors.New("record is cut short")
+	}
+	if binary.LittleEndian.Uint32(b[4:]) != crc32.Checksum(b[8:size], castagnoli) {
+		return Record{}, 0, 0, errors.New("record does not fit its checksum")
+	}
+	r = Record{Sequence: binary.LittleEndian.Uint64(b[8:]), Kind: Kind(binary.LittleEndian.Uint32(b[24:])), Payload: b[recordHeaderSize:size]}
+	if r.Kind != Full && r.Kind != Stub || r.Kind == Stub && n != stubSize {
+		return Record{}, 0, 0, fmt.Errorf("record of unknown kind %d", r.Kind)
+	}
+	return r, binary.LittleEndian.Uint64(b[16:]), size, nil
+}
+
+const suffix = ".wal"
+
+// temporary marks a segment that is being rewritten; one that is found was left
+// by a power cut.
+const temporary = ".new"
+
+func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, suffix) }
+
+func parseSegmentName(name string) (uint64, bool) {
+	hex, ok := strings.CutSuffix(name, suffix)
+	if !ok || len(hex) != 16 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(hex, 16, 64)
+	return n, err == nil && segmentName(n) == name
+}

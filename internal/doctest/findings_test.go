@@ -1,0 +1,49 @@
+package doctest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"ward/internal/trust/finding"
+)
+
+// Verifies: SR-019
+func TestFindingsCurrent(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Findings\n\n")
+	b.WriteString("Everything that Ward can say about a device, with what to do. Made from `internal/trust/finding` by `make docs`; do not edit. A code keeps its meaning for good.\n\n")
+	b.WriteString("A *condition* lasts: it is raised, and cleared when it no longer holds. An *incident* happened at one moment and is only raised. Clauses are those that the finding supports.\n\n")
+	b.WriteString("| code | severity | kind | title |\n|---|---|---|---|\n")
+	all := finding.All()
+	for _, d := range all {
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | %s |\n", d.Code, anchor(d.Code), d.Severity, d.Kind, d.Title)
+	}
+	for _, d := range all {
+		fmt.Fprintf(&b, "\n## %s\n\n%s (%s, %s).\n\n%s\n\n**What to do:** %s\n\nSupports: %s.\n",
+			d.Code, upperFirst(d.Title), d.Severity, d.Kind, d.Meaning, d.Remedy, strings.Join(d.Clauses, "; "))
+	}
+	Current(t, "../../docs/FINDINGS.md", b.String())
+}
+
+// Verifies: SR-019
+func TestFindingsAreComplete(t *testing.T) {
+	for _, d := range finding.All() {
+		if d.Title == "" || d.Meaning == "" || d.Remedy == "" || len(d.Clauses) == 0 || d.Severity.String() == "none" {
+			t.Errorf("%s: a part of its definition is empty", d.Code)
+		}
+		if d.Kind != finding.Condition && d.Kind != finding.Incident {
+			t.Errorf("%s: kind %q", d.Code, d.Kind)
+		}
+		for _, text := range []string{d.Title, d.Meaning, d.Remedy} {
+			if strings.ContainsAny(text, "\n|") {
+				t.Errorf("%s: %q breaks the line of a table", d.Code, text)
+			}
+		}
+	}
+}
+
+// anchor is the name that a Markdown heading of the code gets.
+func anchor(c finding.Code) string { return strings.ReplaceAll(string(c), ".", "") }
+
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

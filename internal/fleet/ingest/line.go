@@ -1,0 +1,72 @@
+package ingest
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+
+	"ward/internal/trust/finding"
+	"ward/internal/trust/presence"
+)
+
+// Line is one line for a timeline: time, device, severity, code or type, and
+// what it is about. Texts of devices are stripped of control characters.
+func (r Received) Line() string {
+	severity, code, what := "-", string(r.Kind), ""
+	switch r.Kind {
+	case KindEvent:
+		severity, code, what = r.Event.Severity.String(), r.Event.Type, r.Event.Subject
+		if f := r.Event.Finding; f != nil {
+			code, what = string(f.Code), describe(*f)
+			if suffix, ok := strings.CutPrefix(r.Event.Type, "ward.finding."); ok && suffix != "incident" {
+				code += " " + suffix
+			}
+		} else if len(r.Event.Report) > 0 {
+			what = strings.TrimSpace(what + " " + string(r.Event.Report))
+		}
+		what = fmt.Sprintf("%s [%d/%d]", what, r.Event.Epoch, r.Event.Sequence)
+		if r.Held {
+			what += " held: no receipt covers it"
+		}
+	case KindStatus:
+		code, what = "status."+r.Status.State, describeStatus(r.Status)
+		if r.Retained {
+			what += " (kept by the broker)"
+		}
+	case KindFinding:
+		severity, code, what = r.Finding.Severity.String(), string(r.Finding.Code), describe(*r.Finding)+" [seen by the fleet]"
+	case KindReceipt:
+		code, what = "receipt", fmt.Sprintf("confirmed up to record %d", r.Sequence)
+	}
+	return printable(fmt.Sprintf("%s  %-16s %-8s %-28s %s", r.At.Format("2006-01-02T15:04:05.000Z07:00"), r.Device, severity, code, what))
+}
+
+func describe(f finding.Finding) string {
+	var parts []string
+	if d, ok := finding.Lookup(f.Code); ok {
+		parts = append(parts, d.Title)
+	}
+	for _, p := range []string{f.Path, f.Detail} {
+		if p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return strings.Join(parts, ": ")
+}
+
+func describeStatus(s presence.Status) string {
+	text := fmt.Sprintf("session %d, epoch %d, boot %s", s.Session, s.Epoch, s.Boot)
+	if s.Release != "" {
+		text += ", release " + s.Release
+	}
+	return text
+}
+
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return '\ufffd'
+	}, s)
+}

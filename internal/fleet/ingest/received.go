@@ -1,0 +1,91 @@
+package ingest
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
+	"ward/internal/trust/presence"
+)
+
+// Kind is what was received.
+type Kind string
+
+// Kinds.
+const (
+	KindEvent   Kind = "event"   // a device's event
+	KindStatus  Kind = "status"  // a birth, farewell or last will
+	KindFinding Kind = "finding" // what the fleet itself has found
+	KindReceipt Kind = "receipt" // a receipt was sent
+)
+
+// Received is one thing that arrived, or that the fleet found about what
+// arrived or did not. At is the fleet's clock.
+type Received struct {
+	At     time.Time
+	Kind   Kind
+	Topic  string
+	Tenant string
+	Device string
+	// Retained says that the broker had kept the status from before.
+	Retained bool
+	Event    event.Decoded    // of KindEvent
+	Raw      []byte           // of KindEvent: the record, byte for byte
+	Status   presence.Status  // of KindStatus
+	Finding  *finding.Finding // of KindFinding
+	Sequence uint64           // of KindReceipt: what it covers
+	// Held says that a receipt will not cover the event yet: one before it is
+	// missing.
+	Held bool
+}
+
+// line is Received as JSON: the event stands in it as it was sent.
+type line struct {
+	At       time.Time        `json:"receivedAt"`
+	Kind     Kind             `json:"kind"`
+	Topic    string           `json:"topic,omitempty"`
+	Tenant   string           `json:"tenant"`
+	Device   string           `json:"device"`
+	Retained bool             `json:"retained,omitempty"`
+	Event    json.RawMessage  `json:"event,omitempty"`
+	Status   *presence.Status `json:"status,omitempty"`
+	Finding  *finding.Finding `json:"finding,omitempty"`
+	Sequence uint64           `json:"sequence,omitempty"`
+	Held     bool             `json:"held,omitempty"`
+}
+
+// MarshalJSON writes one object; an event is in it as it was sent.
+func (r Received) MarshalJSON() ([]byte, error) {
+	l := line{At: r.At, Kind: r.Kind, Topic: r.Topic, Tenant: r.Tenant, Device: r.Device, Retained: r.Retained,
+		Finding: r.Finding, Sequence: r.Sequence, Held: r.Held}
+	switch r.Kind {
+	case KindEvent:
+		l.Event = r.Raw
+	case KindStatus:
+		l.Status = &r.Status
+	}
+	return json.Marshal(l)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote. The record's bytes are kept as
+// far as JSON keeps them: they are for reading, not for the chain.
+func (r *Received) UnmarshalJSON(b []byte) error {
+	var l line
+	if err := json.Unmarshal(b, &l); err != nil {
+		return fmt.Errorf("parse received: %w", err)
+	}
+	*r = Received{At: l.At, Kind: l.Kind, Topic: l.Topic, Tenant: l.Tenant, Device: l.Device, Retained: l.Retained,
+		Finding: l.Finding, Sequence: l.Sequence, Held: l.Held, Raw: l.Event}
+	if l.Status != nil {
+		r.Status = *l.Status
+	}
+	if l.Kind == KindEvent {
+		var err error
+		if r.Event, err = event.Parse(l.Event); err != nil {
+			return fmt.Errorf("parse received: %w", err)
+		}
+	}
+	return nil
+}

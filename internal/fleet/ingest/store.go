@@ -1,0 +1,138 @@
+package ingest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// errStore is a failure to keep what receipts promise; listening ends with it.
+var errStore = errors.New("the fleet's files cannot be written")
+
+// stateSchema is the version of the state file.
+const stateSchema = 1
+
+// maxState bounds the state file that is read: some 300 bytes a device.
+const maxState = 64 << 20
+
+// state is the state file.
+type state struct {
+	Schema  int                `json:"schema"`
+	Devices map[string]*device `json:"devices"` // by "tenant/device"
+}
+
+// store keeps the chains' heads and, if asked to, the records themselves.
+type store struct {
+	path    string
+	events  *os.File
+	pending bool // records were appended since the last sync
+}
+
+func openStore(statePath, eventsPath string) (*store, error) {
+	s := &store{path: statePath}
+	if eventsPath != "" {
+		f, err := os.OpenFile(eventsPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+		if err != nil {
+			return nil, fmt.Errorf("open events file: %w", err)
+		}
+		s.events = f
+	}
+	return s, nil
+}
+
+func (s *store) load() (map[string]*device, error) {
+	if s.path == "" {
+		return nil, nil
+	}
+	info, err := os.Stat(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read state file: %w", err)
+	}
+	if info.Size() > maxState {
+		return nil, fmt.Errorf("read state file %s: %d bytes, at most %d are read", s.path, info.Size(), maxState)
+	}
+	b, err := os.ReadFile(s.path)
+	if err != nil {
+		return nil, fmt.Errorf("read state file: %w", err)
+	}
+	var st state
+	if err := json.Unmarshal(b, &st); err != nil {
+		return nil, fmt.Errorf("read state file %s: %w; restore it from its backup, or begin anew with another file", s.path, err)
+	}
+	if st.Schema != stateSchema {
+		return nil, fmt.Errorf("read state file %s: schema %d, want %d", s.path, st.Schema, stateSchema)
+	}
+	for name, d := range st.Devices {
+		if d == nil {
+			return nil, fmt.Errorf("read state file %s: device %q is empty", s.path, name)
+		}
+	}
+	return st.Devices, nil
+}
+
+// append writes a record; sync makes it durable.
+func (s *store) append(record []byte) error {
+	if s.events == nil {
+		return nil
+	}
+	if _, err := s.events.Write(append(record[:len(record):len(record)], '\n')); err != nil {
+		return fmt.Errorf("%w: %w", errStore, err)
+	}
+	s.pending = true
+	return nil
+}
+
+// sync makes durable what a receipt is about to cover: the records first, then
+// the heads (written aside, synced, renamed).
+func (s *store) sync(devices map[string]*device) error {
+	if s.pending {
+		if err := s.events.Sync(); err != nil {
+			return fmt.Errorf("%w: %w", errStore, err)
+		}
+		s.pending = false
+	}
+	if s.path == "" {
+		return nil
+	}
+	b, err := json.Marshal(state{Schema: stateSchema, Devices: devices})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errStore, err)
+	}
+	if err := replace(s.path, b); err != nil {
+		return fmt.Errorf("%w: %w", errStore, err)
+	}
+	return nil
+}
+
+func replace(path string, b []byte) error {
+	aside := path + ".new"
+	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(aside, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func (s *store) close() {
+	if s.events != nil {
+		_ = s.events.Close()
+	}
+}

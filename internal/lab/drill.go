@@ -1,0 +1,248 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"ward/internal/fleet/ingest"
+	"ward/internal/lab/control"
+	"ward/internal/lab/image"
+	"ward/internal/lab/vm"
+	"ward/internal/trust/finding"
+	"ward/internal/trust/presence"
+)
+
+// Drill is one attack on the device with what must be seen of it.
+type Drill struct {
+	Name  string
+	Title string
+	// Run attacks the device of the stage and returns what the fleet saw. An
+	// error means that the attack was not seen as it must be.
+	Run func(ctx context.Context, s *Stage) (Outcome, error)
+}
+
+// Outcome is a line of the closing table.
+type Outcome struct {
+	Attack string
+	Seen   string        // what the fleet saw
+	After  time.Duration // from the attack to the fleet's receipt of it
+}
+
+// Drills are the drills by the order in which the demonstration plays them.
+func Drills() []Drill {
+	return []Drill{
+		{"unknown-program", "a program that is in no release is run on the device", unknownProgram},
+		{"altered-command-line", "a correctly signed kernel image with another command line is booted", alteredCommandLine},
+		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", unsignedKernel},
+	}
+}
+
+// findingsTime is how long the findings behind a bad verdict may take to arrive,
+// for the message.
+const findingsTime = 3 * time.Second
+
+// goodBoot boots the stage's device where it is not running, and waits for a
+// good verdict: a drill on a device that was bad before would show nothing.
+func (s *Stage) goodBoot(ctx context.Context) error {
+	if s.vm != nil {
+		return nil
+	}
+	mark := s.Fleet.Mark()
+	begun := time.Now()
+	if err := s.Boot(ctx); err != nil {
+		return fmt.Errorf("boot device: %w", err)
+	}
+	s.Line.Say("device", "booted under Secure Boot, system up after %.1f s", time.Since(begun).Seconds())
+	_, v, err := s.AwaitVerdict(ctx, mark)
+	if err != nil {
+		return err
+	}
+	if v.Tier != "affirming" {
+		time.Sleep(findingsTime)
+		return s.explain(fmt.Errorf("the untouched device's verdict is %s (%v): %s", v.Tier, v.Claims, findings(s.Fleet.Received(mark))))
+	}
+	s.Line.Say("device", "verdict %s: %d events replayed, %s; %d measured files, all of the release", v.Tier, v.Events, pcrWords(v), v.IMAEntries)
+	birth, err := s.AwaitBirth(ctx, mark)
+	if err != nil {
+		return err
+	}
+	s.Line.Say("fleet", "%s of %s connected with its TPM's key: release %s, session %d, boot %.8s", birth.Device, birth.Tenant, birth.Status.Release, birth.Status.Session, birth.Status.Boot)
+	return nil
+}
+
+// findings lists the codes that arrived, for an error message.
+func findings(rs []ingest.Received) string {
+	var out []string
+	for _, r := range rs {
+		f := r.Finding
+		if r.Kind == ingest.KindEvent {
+			f = r.Event.Finding
+		}
+		if f != nil {
+			out = append(out, fmt.Sprintf("%s %s %s", f.Code, f.Path, f.Detail))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// pcrWords says which registers were judged.
+func pcrWords(v Verdict) string {
+	var judged []string
+	for i := range 24 {
+		if v.PCRs[fmt.Sprint(i)].State == "matches" {
+			judged = append(judged, fmt.Sprint(i))
+		}
+	}
+	return "PCR " + strings.Join(judged, ", ") + " as released"
+}
+
+// unknownProgram puts a program on the device and runs it as an ordinary user.
+func unknownProgram(ctx context.Context, s *Stage) (Outcome, error) {
+	if err := s.goodBoot(ctx); err != nil {
+		return Outcome{}, err
+	}
+	program, err := stranger()
+	if err != nil {
+		return Outcome{}, err
+	}
+	const path = "/tmp/stranger"
+	if err := s.vm.Put(ctx, path, 0o755, program); err != nil {
+		return Outcome{}, err
+	}
+	mark, begun := s.Fleet.Mark(), time.Now()
+	s.Line.Say("attack", "running %s, a program that is in no release", path)
+	resp, err := s.vm.Do(ctx, control.Request{Argv: []string{path}, UID: 901})
+	if err != nil {
+		return Outcome{}, err
+	}
+	if resp.Exit != 0 || !bytes.Contains(resp.Stdout, []byte("in no release")) {
+		return Outcome{}, fmt.Errorf("the stranger did not run: exit %d, %s%s", resp.Exit, resp.Stderr, resp.Error)
+	}
+	r, err := s.AwaitFinding(ctx, mark, string(finding.IMAUnknownFile), path)
+	if err != nil {
+		return Outcome{}, err
+	}
+	o := Outcome{Attack: "unknown program run", Seen: fmt.Sprintf("%s %s", r.Event.Finding.Code, r.Event.Finding.Path), After: r.At.Sub(begun)}
+	s.Line.Say("fleet", "%s: %s, %s, after %d ms", r.Device, o.Seen, r.Event.Severity, o.After.Milliseconds())
+	return o, nil
+}
+
+// alteredCommandLine boots a kernel image that the lab's key has signed, with
+// another command line than the release's.
+func alteredCommandLine(ctx context.Context, s *Stage) (Outcome, error) {
+	if s.vm != nil {
+		if err := s.PowerOff(ctx); err != nil {
+			return Outcome{}, err
+		}
+		s.Line.Say("device", "switched off in order")
+	}
+	if err := s.PutKernel(ctx, s.Image.UKIs[image.Debug].Path); err != nil {
+		return Outcome{}, err
+	}
+	mark, begun := s.Fleet.Mark(), time.Now()
+	s.Line.Say("attack", "booting a correctly signed kernel image with %s on its command line", image.DebugWords)
+	if err := s.Boot(ctx); err != nil {
+		return Outcome{}, fmt.Errorf("boot device: %w", err)
+	}
+	up := time.Now()
+	s.Line.Say("device", "Secure Boot lets it pass: the signature is good; up after %.1f s", up.Sub(begun).Seconds())
+	r, v, err := s.AwaitVerdict(ctx, mark)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if v.Tier != "contraindicated" {
+		return Outcome{}, fmt.Errorf("the verdict on an altered command line is %s", v.Tier)
+	}
+	f, err := s.await(ctx, mark, "the event that differs in PCR 11", func(r ingest.Received) bool {
+		f := r.Event.Finding
+		return r.Kind == ingest.KindEvent && f != nil && f.Code == finding.BootEventUnexpected && f.PCR != nil && *f.PCR == stubRegister
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	o := Outcome{Attack: "altered command line", Seen: "verdict contraindicated; " + eventWords(*f.Event.Finding), After: max(0, r.At.Sub(up))}
+	s.Line.Say("fleet", "%s: verdict %s, %d ms after the system was up", r.Device, v.Tier, o.After.Milliseconds())
+	for _, m := range s.Fleet.Received(mark) {
+		if m.Kind == ingest.KindEvent && m.Event.Finding != nil && m.Event.Finding.Code == finding.BootEventUnexpected {
+			s.Line.Say("fleet", "  %s: %s", eventWords(*m.Event.Finding), m.Event.Finding.Found)
+		}
+	}
+	return o, nil
+}
+
+// stubRegister is the PCR into which systemd's EFI stub measures the sections
+// of the kernel image, the command line among them (UAPI Group, Linux TPM PCR
+// registry).
+const stubRegister = 11
+
+// eventWords says which event of the log differs.
+func eventWords(f finding.Finding) string {
+	w := string(f.Code)
+	if f.PCR != nil {
+		w += fmt.Sprintf(" in PCR %d", *f.PCR)
+	}
+	if f.Index != nil {
+		w += fmt.Sprintf(", event %d", *f.Index)
+	}
+	return w
+}
+
+// refusedTime is how long the lab waits for a word of a device that must not
+// start; a good boot says its birth well within.
+const refusedTime = 90 * time.Second
+
+// refusal is what OVMF prints about an image that Secure Boot does not admit.
+const refusal = "Access Denied"
+
+// unsignedKernel cuts the power, puts an unsigned kernel image in the place of
+// the signed one, and boots.
+func unsignedKernel(ctx context.Context, s *Stage) (Outcome, error) {
+	if err := s.goodBoot(ctx); err != nil {
+		return Outcome{}, err
+	}
+	mark, begun := s.Fleet.Mark(), time.Now()
+	s.vm.Kill()
+	s.Line.Say("attack", "power cut; the kernel image is replaced by an unsigned one")
+	silence, err := s.AwaitFinding(ctx, mark, string(finding.LinkSilence), "")
+	if err != nil {
+		return Outcome{}, err
+	}
+	o := Outcome{Attack: "unsigned kernel image", Seen: "refused by the firmware; " + string(finding.LinkSilence), After: silence.At.Sub(begun)}
+	s.Line.Say("fleet", "%s: %s, %s, after %d ms", silence.Device, silence.Finding.Code, silence.Finding.Detail, o.After.Milliseconds())
+	mark = s.Fleet.Mark()
+	if err := s.PutKernel(ctx, s.Image.UKIs[image.Unsigned].Path); err != nil {
+		return Outcome{}, err
+	}
+	if err := s.refused(ctx); err != nil {
+		return Outcome{}, err
+	}
+	for _, r := range s.Fleet.Received(mark) {
+		if r.Kind == ingest.KindStatus && r.Status.State == presence.Online && !r.Retained {
+			return Outcome{}, fmt.Errorf("a device with an unsigned kernel image has connected")
+		}
+	}
+	s.Line.Say("fleet", "%s stays silent; its last word is the broker's: lost", DeviceID)
+	return o, nil
+}
+
+// refused boots the device and waits until the firmware says that it does not
+// admit the kernel image. With nothing else to boot it would wait for a key for
+// ever, so QEMU is stopped.
+func (s *Stage) refused(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, refusedTime)
+	defer cancel()
+	booted := time.Now()
+	var err error
+	if s.vm, err = vm.Start(ctx, s.vmConfig()); err != nil {
+		return err
+	}
+	defer s.vm.Kill()
+	if err := s.vm.WaitConsole(ctx, refusal); err != nil {
+		return s.explain(fmt.Errorf("the firmware did not say that it refuses the image: %w", err))
+	}
+	s.Line.Say("device", "firmware: %q after %.1f s; nothing else to boot, QEMU is stopped", refusal, time.Since(booted).Seconds())
+	return nil
+}

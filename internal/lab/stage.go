@@ -1,0 +1,196 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"ward/internal/fleet/ingest"
+	"ward/internal/lab/disk"
+	"ward/internal/lab/image"
+	"ward/internal/lab/vm"
+	"ward/internal/trust/event"
+	"ward/internal/trust/presence"
+)
+
+// DeviceID is the serial number of the lab's device.
+const DeviceID = "pump-0001"
+
+// alertTime bounds how long an alert may take before a drill fails; budgets are
+// measured, not tested.
+const alertTime = 60 * time.Second
+
+// Stage is a device with its release, a broker and a fleet backend: what a
+// drill plays on.
+type Stage struct {
+	*Lab
+	Image    *image.Image
+	Manifest []byte
+	Device   *vm.Device
+	Broker   *Broker
+	Fleet    *Fleet
+
+	dir string
+	vm  *vm.VM
+}
+
+// SetStage builds what is not cached, manufactures a device and starts broker
+// and backend. Close takes everything down again.
+func (l *Lab) SetStage(ctx context.Context) (*Stage, error) {
+	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(l.Dir, "run-")
+	if err != nil {
+		return nil, err
+	}
+	s := &Stage{Lab: l, dir: dir}
+	if err := s.set(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Stage) set(ctx context.Context) error {
+	begun := time.Now()
+	var err error
+	if s.Image, err = s.Build(ctx); err != nil {
+		return fmt.Errorf("build image: %w", err)
+	}
+	s.Line.Say("build", "image of release %s: Linux %s, root hash %.16s…, in %.1f s", s.Image.Version, s.Image.KernelVersion, s.Image.RootHash, time.Since(begun).Seconds())
+	begun = time.Now()
+	if s.Manifest, err = s.Release(ctx, s.Image); err != nil {
+		return err
+	}
+	s.Line.Say("release", "manifest signed (%d bytes), in %.1f s", len(s.Manifest), time.Since(begun).Seconds())
+	begun = time.Now()
+	if s.Device, err = s.Manufacture(ctx, s.Image, s.Manifest, filepath.Join(s.dir, "device"), DeviceID); err != nil {
+		return fmt.Errorf("manufacture device: %w", err)
+	}
+	s.Line.Say("factory", "TPM made, keys made in it, certificate for %s of %s issued, in %.1f s", DeviceID, Tenant, time.Since(begun).Seconds())
+	program, err := s.Program(ctx, "wardfleet")
+	if err != nil {
+		return err
+	}
+	if s.Broker, err = StartBroker(ctx, s.PKI, BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: Tenant, Devices: []string{DeviceID}}); err != nil {
+		return err
+	}
+	if s.Fleet, err = StartFleet(s.PKI, program, s.Broker.Address(), s.dir); err != nil {
+		return err
+	}
+	s.Line.Say("fleet", "mosquitto on 127.0.0.1:%d (TLS 1.3, client certificates, access list), wardfleet listens", s.Broker.Port)
+	return nil
+}
+
+// Boot boots the device with the kernel image that lies on its disk and waits
+// until its system is up.
+func (s *Stage) Boot(ctx context.Context) error {
+	m, err := s.boot(ctx, s.vmConfig())
+	s.vm = m
+	return err
+}
+
+func (s *Stage) vmConfig() vm.Config {
+	return vm.Config{Device: s.Device, Firmware: s.Image.Firmware, BrokerPort: s.Broker.Port}
+}
+
+// VM is the running device.
+func (s *Stage) VM() *vm.VM { return s.vm }
+
+// PutKernel replaces the kernel image on the device's disk.
+func (s *Stage) PutKernel(ctx context.Context, file string) error {
+	return s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{image.BootFile: {Host: file, Mode: 0o644}})
+}
+
+// PowerOff stops the running device in order.
+func (s *Stage) PowerOff(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
+	return s.vm.Shutdown(ctx)
+}
+
+// Close stops everything and removes the device.
+func (s *Stage) Close() {
+	if s.vm != nil {
+		s.vm.Kill()
+	}
+	if s.Fleet != nil {
+		s.Fleet.Stop()
+	}
+	if s.Broker != nil {
+		s.Broker.Stop()
+	}
+	os.RemoveAll(s.dir)
+}
+
+// Dir is the stage's own folder, removed by Close.
+func (s *Stage) Dir() string { return s.dir }
+
+// Verdict is what a device reports about its boot.
+type Verdict struct {
+	Tier       string            `json:"verdict"`
+	Claims     map[string]string `json:"claims"`
+	Events     int               `json:"events"`
+	IMAEntries int               `json:"imaEntries"`
+	TookMS     float64           `json:"tookMs"`
+	TPMMS      float64           `json:"tpmMs"`
+	PCRs       map[string]struct {
+		State string `json:"state"`
+	} `json:"pcrs"`
+}
+
+// AwaitVerdict waits for the verdict of a boot.
+func (s *Stage) AwaitVerdict(ctx context.Context, mark int) (ingest.Received, Verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	defer cancel()
+	r, err := s.Fleet.Await(ctx, mark, "the verdict on the boot", func(r ingest.Received) bool {
+		return r.Kind == ingest.KindEvent && r.Event.Type == event.BootVerdict
+	})
+	if err != nil {
+		return r, Verdict{}, s.explain(err)
+	}
+	var v Verdict
+	if err := json.Unmarshal(r.Event.Report, &v); err != nil {
+		return r, v, fmt.Errorf("read verdict: %w", err)
+	}
+	return r, v, nil
+}
+
+// AwaitBirth waits until the device is connected.
+func (s *Stage) AwaitBirth(ctx context.Context, mark int) (ingest.Received, error) {
+	return s.await(ctx, mark, "the device's birth", func(r ingest.Received) bool {
+		return r.Kind == ingest.KindStatus && r.Status.State == presence.Online && !r.Retained
+	})
+}
+
+// AwaitFinding waits for an event or a statement of the fleet with a code.
+func (s *Stage) AwaitFinding(ctx context.Context, mark int, code, path string) (ingest.Received, error) {
+	return s.await(ctx, mark, code, func(r ingest.Received) bool {
+		f := r.Finding
+		if r.Kind == ingest.KindEvent {
+			f = r.Event.Finding
+		}
+		return f != nil && string(f.Code) == code && (path == "" || f.Path == path)
+	})
+}
+
+func (s *Stage) await(ctx context.Context, mark int, what string, fits func(ingest.Received) bool) (ingest.Received, error) {
+	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	defer cancel()
+	r, err := s.Fleet.Await(ctx, mark, what, fits)
+	return r, s.explain(err)
+}
+
+// explain adds the end of the device's console to an error.
+func (s *Stage) explain(err error) error {
+	if err == nil || s.vm == nil {
+		return err
+	}
+	text := s.vm.Console()
+	return errors.Join(err, fmt.Errorf("end of the device's console:\n%s", text[max(0, len(text)-3000):]))
+}

@@ -1,0 +1,90 @@
+package shipped
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"ward/internal/config"
+)
+
+const layer = "../../yocto/meta-ward/"
+
+// Verifies: SR-016
+func TestUnitGivesNoPrivilege(t *testing.T) {
+	unit := read(t, layer+"recipes-security/ward/files/wardd.service")
+	lines := strings.Split(unit, "\n")
+	for _, want := range []string{
+		"User=ward", "CapabilityBoundingSet=", "AmbientCapabilities=", "NoNewPrivileges=yes", "ProtectSystem=strict",
+		"DevicePolicy=closed", "DeviceAllow=/dev/tpmrm0 rw", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6", "SocketBindDeny=any",
+		"MemoryMax=64M", "CPUQuota=25%", "CPUWeight=idle", "IOSchedulingClass=idle",
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("wardd.service lacks the line %s", want)
+		}
+	}
+}
+
+func TestLayerConfigurationIsBringUpWithoutFleet(t *testing.T) {
+	got, err := config.Load(layer + "recipes-security/ward-config/files/wardd.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.BringUp || got.Uplink.Enabled {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// The layer and the reference device measure the same things.
+func TestLayerPolicyIsThatOfTheReferenceDevice(t *testing.T) {
+	got := rules(read(t, layer+"recipes-security/ward-config/files/ima-policy"))
+	if want := rules(read(t, "../../board/qemu-x86_64/ima-policy")); !slices.Equal(got, want) {
+		t.Errorf("layer: %q\nreference device: %q", got, want)
+	}
+}
+
+// rules drops the comments of an IMA policy.
+func rules(policy string) []string {
+	var all []string
+	for line := range strings.Lines(policy) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+func TestLayerDownloadsTheModulesOfGoMod(t *testing.T) {
+	list := read(t, layer+"recipes-security/ward/ward-modules.inc")
+	read(t, "../../go.mod") // what go list reads is hidden from the test cache
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}};version={{.Version}};{{end}}{{end}}", "./cmd/wardd", "./cmd/wardctl")
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	linked := strings.Fields(string(out))
+	slices.Sort(linked)
+	linked = slices.Compact(linked)
+	if len(linked) < 4 {
+		t.Fatalf("go list names the modules %q: too few to be all", linked)
+	}
+	for _, module := range linked {
+		if !strings.Contains(list, fmt.Sprintf("gomod://%ssha256sum=", module)) {
+			t.Errorf("ward-modules.inc lacks %s: write it anew with make yocto-modules", module)
+		}
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -1,0 +1,97 @@
+package appraisal
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"ward/internal/format/ima"
+	"ward/internal/trust/baseline"
+	"ward/internal/trust/finding"
+)
+
+// Standing is how one entry of the IMA list stands to the release.
+type Standing uint8
+
+// Standings of an entry.
+const (
+	NotJudged Standing = iota // it names no content that the baseline could hold
+	NoFile                    // boot_aggregate, or a buffer: a key, a policy, a command line
+	Known                     // the release has this content
+	Unknown                   // the release has neither path nor content
+	Changed                   // the release has the path with other content
+	Violated                  // the kernel could not vouch for the content
+)
+
+// bufferTemplate is the template of entries that are no files.
+const bufferTemplate = "ima-buf"
+
+// baselineDigest is the algorithm of the baseline's digests.
+const baselineDigest = "sha256"
+
+// JudgeEntry compares one entry of the IMA list with the baseline; the finding
+// is set for Unknown, Changed and Violated. Content counts: a released file that
+// the kernel saw at another path is known, because the initramfs, bind mounts
+// and other mount points give the same file another path. index may be nil, then
+// only violations are told.
+func JudgeEntry(e ima.Entry, index *baseline.Index) (Standing, finding.Finding) {
+	switch {
+	case e.Violation:
+		f := finding.New(finding.IMAViolation, "the kernel measured the file while it was open for writing")
+		return Violated, about(f, e)
+	case e.Template == bufferTemplate || e.IsBootAggregate():
+		return NoFile, finding.Finding{}
+	case index == nil || e.Digest.Algorithm != baselineDigest || e.Digest.Verity || len(e.Digest.Digest) != 32:
+		return NotJudged, finding.Finding{}
+	}
+	sum := [32]byte(e.Digest.Digest)
+	switch match := index.Lookup(e.Path, sum); match {
+	case baseline.Known, baseline.KnownContentOtherPath:
+		return Known, finding.Finding{}
+	case baseline.ChangedContent:
+		if contentKnown(index, sum) {
+			return Known, finding.Finding{}
+		}
+		f := finding.New(finding.IMAChangedFile, "the release has other content at this path")
+		return Changed, about(f, e)
+	default:
+		f := finding.New(finding.IMAUnknownFile, "the release has neither this path nor this content")
+		return Unknown, about(f, e)
+	}
+}
+
+// contentKnown asks for the content at any path: no file has the empty path.
+func contentKnown(index *baseline.Index, sum [32]byte) bool {
+	return index.Lookup("", sum) == baseline.KnownContentOtherPath
+}
+
+// about adds what identifies the entry.
+func about(f finding.Finding, e ima.Entry) finding.Finding {
+	f = f.On(UntrustedPath(e.Path)).AtIndex(e.Index).AtOffset(e.Offset)
+	if !e.Violation {
+		f.Found = fmt.Sprintf("%s:%s", strings.Clone(e.Digest.Algorithm), e.Digest.Digest)
+	}
+	return f
+}
+
+// maxPath bounds a path in a finding, in bytes: far above what programs are
+// installed at, far below what would fill an event.
+const maxPath = 512
+
+// UntrustedPath makes a path from the IMA list fit to be shown: whoever may
+// create a file chooses it. One with anything but printable characters is
+// quoted as in Go.
+func UntrustedPath(path string) string {
+	plain := utf8.ValidString(path)
+	for _, c := range path {
+		plain = plain && strconv.IsPrint(c)
+	}
+	if len(path) > maxPath {
+		path = strings.ToValidUTF8(path[:maxPath], "") + "…"
+	}
+	if !plain {
+		return strconv.Quote(path)
+	}
+	return strings.Clone(path)
+}

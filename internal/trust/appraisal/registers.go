@@ -1,0 +1,128 @@
+package appraisal
+
+import (
+	"bytes"
+	"fmt"
+
+	"ward/internal/format/ima"
+	"ward/internal/format/pcr"
+	"ward/internal/trust/evidence"
+	"ward/internal/trust/finding"
+	"ward/internal/trust/release"
+)
+
+// lastFirmware is the last PCR that only the firmware and what it loads extend,
+// so that the log alone explains it whether or not the release judges it
+// (Firmware Profile, section 3.3.4).
+const lastFirmware = 7
+
+// judgePCRs decides whether the registers were read and whether the log
+// explains them (completeness).
+func judgePCRs(res *Result, e evidence.Evidence, log *parsedLog, replayed *pcr.Bank, boot release.Boot) {
+	if len(e.PCRs) == 0 {
+		res.lower(ClaimPCRs, None)
+		detail := e.PCRError
+		if detail == "" {
+			detail = "no register was read"
+		}
+		res.find(finding.New(finding.BootPCRUnreadable, detail))
+		return
+	}
+	res.lower(ClaimPCRs, Affirming)
+	for i := range pcr.Count {
+		if i == ima.Register {
+			continue
+		}
+		strict := i <= lastFirmware || boot.PCRs[i].Mode == release.Exact
+		p := PCRResult{Measured: e.PCRs[i]}
+		explained := len(p.Measured) > 0 && pcr.IsReset(e.Bank, i, p.Measured)
+		if replayed != nil {
+			p.Replayed = replayed.Value(i)
+			explained = bytes.Equal(p.Measured, p.Replayed)
+		}
+		switch {
+		case len(p.Measured) == 0:
+			p.State = Unreadable
+			if strict {
+				res.lower(ClaimPCRs, None)
+				res.find(finding.New(finding.BootPCRUnreadable, fmt.Sprintf("PCR %d was not read", i)).At(i))
+			}
+		case explained && (replayed == nil || !replayed.Extended(i)):
+			p.State = Reset
+		case explained:
+			p.State = Recorded
+		default:
+			p.State = Unexplained
+			if strict {
+				judgeUnexplained(res, log, replayed, i, p)
+			}
+		}
+		if p.State != Unreadable || strict {
+			res.PCRs[i] = p
+		}
+	}
+}
+
+// judgeUnexplained tells a log that contradicts a register from one that is not
+// whole, or not there, and so says nothing about it.
+func judgeUnexplained(res *Result, log *parsedLog, replayed *pcr.Bank, i int, p PCRResult) {
+	if replayed == nil || !log.whole {
+		res.lower(ClaimPCRs, None)
+		return
+	}
+	res.lower(ClaimPCRs, Contraindicated)
+	detail := fmt.Sprintf("PCR %d: the log's events give another value than the TPM holds", i)
+	if !replayed.Extended(i) {
+		detail = fmt.Sprintf("PCR %d was extended, and the log holds no event of it", i)
+	}
+	res.find(finding.New(finding.BootPCRUnexplained, detail).At(i).Want(p.Replayed.String(), p.Measured.String()))
+}
+
+// judgeBoot compares the judged registers with the release.
+func judgeBoot(res *Result, e evidence.Evidence, log *parsedLog, boot release.Boot) {
+	list := judged(boot)
+	if len(list) == 0 || len(e.PCRs) == 0 {
+		res.lower(ClaimBoot, None)
+		return
+	}
+	res.lower(ClaimBoot, Affirming)
+	for _, i := range list {
+		ref := boot.PCRs[i]
+		if i == ima.Register {
+			res.lower(ClaimBoot, None)
+			res.find(finding.New(finding.BootNotJudged, "the release names a value for PCR 10, which grows while the device runs").At(i))
+			continue
+		}
+		p := res.PCRs[i]
+		p.Reference = ref.Values
+		explained := p.State == Recorded || p.State == Reset
+		switch {
+		case p.State == Unreadable:
+			res.lower(ClaimBoot, None)
+		case !accepted(ref.Values, p.Measured):
+			p.State = Differs
+			res.lower(ClaimBoot, Contraindicated)
+			res.find(finding.New(finding.BootPCRDiffers, fmt.Sprintf("PCR %d does not hold the released value", i)).
+				At(i).Want(ref.Values[0].String(), p.Measured.String()))
+			if explained {
+				res.find(differences(log, e.Bank, i, ref)...)
+			}
+		case explained:
+			p.State = Matches
+			if fs := relabelled(log, e.Bank, i, ref); len(fs) > 0 {
+				res.lower(ClaimEventLog, Warning)
+				res.find(fs...)
+			}
+		}
+		res.PCRs[i] = p
+	}
+}
+
+func accepted(values []pcr.Digest, measured pcr.Digest) bool {
+	for _, v := range values {
+		if len(v) > 0 && bytes.Equal(v, measured) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,202 @@
+package appraisal_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"testing"
+
+	"ward/internal/format/ima"
+	"ward/internal/format/pcr"
+	"ward/internal/trust/appraisal"
+	"ward/internal/trust/appraisal/appraisaltest"
+	"ward/internal/trust/finding"
+	"ward/internal/trust/release"
+)
+
+// The list is read after the registers: entries that came in between are
+// accepted and judged, missing ones are not accepted.
+//
+// Verifies: SR-004
+func TestRaceQuoteFirstListSecond(t *testing.T) {
+	d := appraisaltest.New(t)
+	tail := appraisaltest.Program("/usr/bin/pump")
+	e := d.Evidence()
+	e.IMA = slices.Concat(d.List, tail.Bytes())
+	r := appraise(t, d, e)
+	wantVerdict(t, r, appraisal.Affirming)
+	if r.IMAEntries != 4 || !bytes.Equal(r.PCRs[10].Replayed, d.PCRs[10]) {
+		t.Errorf("%d entries, PCR 10 replayed %s", r.IMAEntries, r.PCRs[10].Replayed)
+	}
+	stranger := appraisaltest.Program("/tmp/stranger")
+	e.IMA = slices.Concat(d.List, stranger.Bytes())
+	wantVerdict(t, appraise(t, d, e), appraisal.Warning, finding.IMAUnknownFile)
+
+	last := appraisaltest.Program("/usr/bin/pump")
+	e.IMA = d.List[:len(d.List)-len(last.Bytes())]
+	r = appraise(t, d, e)
+	wantVerdict(t, r, appraisal.Contraindicated, finding.IMAPCRDiffers)
+	if r.PCRs[10].State != appraisal.Unexplained {
+		t.Errorf("PCR 10 %s", r.PCRs[10].State)
+	}
+}
+
+// Verifies: SR-004
+func TestEveryChangedEntryBreaksPCR10(t *testing.T) {
+	d := appraisaltest.New(t)
+	dec, err := ima.NewDecoder(bytes.NewReader(d.List))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var offsets []int64
+	for {
+		e, err := dec.Next()
+		if err != nil {
+			break
+		}
+		offsets = append(offsets, e.Offset)
+	}
+	offsets = append(offsets, int64(len(d.List)))
+	for i := range len(offsets) - 1 {
+		start, end := offsets[i], offsets[i+1]
+		e := d.Evidence()
+		e.IMA = slices.Concat(d.List[:start], d.List[end:])
+		wantCode(t, fmt.Sprintf("entry %d deleted", i), appraise(t, d, e), finding.IMAPCRDiffers)
+		e.IMA = bytes.Clone(d.List)
+		e.IMA[end-2] ^= 1
+		r := appraise(t, d, e)
+		if r.Verdict == appraisal.Affirming {
+			t.Errorf("entry %d altered: affirming", i)
+		}
+	}
+}
+
+// A violation's hash is zero in the list and all ones in the register: always a
+// finding with its path, never skipped, never an error.
+//
+// Verifies: SR-004
+func TestViolationIsAFindingWithItsPath(t *testing.T) {
+	d := appraisaltest.New(t)
+	broken := appraisaltest.Program("/usr/bin/pump")
+	broken.Violation = true
+	d.SetList(t, appraisaltest.Program("/usr/sbin/wardd"), broken)
+	r := appraise(t, d, d.Evidence())
+	wantVerdict(t, r, appraisal.Warning, finding.IMAViolation)
+	if f := r.Findings[0]; f.Path != "/usr/bin/pump" || *f.Index != 2 {
+		t.Errorf("%+v", f)
+	}
+	if r.PCRs[10].State != appraisal.Recorded {
+		t.Errorf("PCR 10 %s", r.PCRs[10].State)
+	}
+}
+
+// boot_aggregate ties the list to the boot: PCR 0 to 9 for SHA-256.
+//
+// Verifies: SR-004
+func TestBootAggregate(t *testing.T) {
+	d := appraisaltest.New(t)
+	other := appraisaltest.Measured{Path: "boot_aggregate", Digest: sha256.Sum256([]byte("another boot"))}
+	for name, list := range map[string][]byte{
+		"of another boot": appraisaltest.List(other),
+		"missing":         appraisaltest.List(appraisaltest.Program("/usr/bin/pump")),
+		"of PCR 0 to 7":   appraisaltest.List(appraisaltest.Measured{Path: "boot_aggregate", Digest: firstEight(d.PCRs)}),
+	} {
+		e := d.Evidence()
+		e.IMA = list
+		e.PCRs[10] = appraisaltest.ReplayList(t, list)
+		r := appraise(t, d, e)
+		if r.Verdict != appraisal.Contraindicated || !slices.Equal(codes(r), []finding.Code{finding.IMABootAggregate}) {
+			t.Errorf("%s: %s with %v", name, r.Verdict, codes(r))
+		}
+	}
+}
+
+func firstEight(values pcr.Values) [32]byte {
+	h := sha256.New()
+	for i := range 8 {
+		h.Write(values[i])
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// User space extends PCR 9 after the kernel took boot_aggregate: the log still
+// gives the value of that moment.
+func TestBootAggregateBeforeUserspaceExtends(t *testing.T) {
+	d := appraisaltest.New(t)
+	d.Manifest.Boot.PCRs[9] = release.Reference{Mode: release.Recorded, Reason: "boot loader"}
+	d.PCRs[9] = bytes.Repeat([]byte{9}, 32)
+	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Affirming)
+}
+
+// After a kexec the list goes on with another boot_aggregate of the same boot.
+func TestKexecSecondBootAggregate(t *testing.T) {
+	d := appraisaltest.New(t)
+	d.SetList(t, appraisaltest.Program("/usr/bin/pump"), appraisaltest.Aggregate(d.PCRs))
+	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Affirming)
+	d.SetList(t, appraisaltest.Measured{Path: "boot_aggregate", Digest: sha256.Sum256([]byte("x"))})
+	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Contraindicated, finding.IMABootAggregate)
+}
+
+// The per-bank list of newer kernels carries the very hash that was extended: an
+// entry whose content is not what was hashed must not pass on its hash.
+//
+// Verifies: SR-004
+func TestPerBankListWithForgedContent(t *testing.T) {
+	d := appraisaltest.New(t)
+	honest := slices.Concat(appraisaltest.Aggregate(d.PCRs).PerBank(), appraisaltest.Program("/usr/bin/pump").PerBank(), appraisaltest.Program("/tmp/evil").PerBank())
+	d.PCRs[10] = appraisaltest.ReplayList(t, honest)
+	e := d.Evidence()
+	e.IMA = honest
+	wantVerdict(t, appraise(t, d, e), appraisal.Warning, finding.IMAUnknownFile)
+	evil, pump := sha256.Sum256([]byte("/tmp/evil")), sha256.Sum256([]byte("/usr/bin/pump"))
+	e.IMA = bytes.Replace(honest, evil[:], pump[:], 1)
+	wantVerdict(t, appraise(t, d, e), appraisal.Contraindicated, finding.IMAPCRDiffers)
+}
+
+// A kernel without a TPM, or a TPM that was reset under a running system.
+func TestListBesideARegisterThatWasNeverExtended(t *testing.T) {
+	d := appraisaltest.New(t)
+	d.PCRs[10] = make([]byte, 32)
+	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Contraindicated, finding.IMAPCRDiffers)
+}
+
+// Verifies: SR-007
+func TestEmptyList(t *testing.T) {
+	d := appraisaltest.New(t)
+	e := d.Evidence()
+	e.IMA = nil
+	wantVerdict(t, appraise(t, d, e), appraisal.Contraindicated, finding.IMAPCRDiffers)
+	e.PCRs[10] = make([]byte, 32)
+	wantVerdict(t, appraise(t, d, e), appraisal.None, finding.IMAAbsent)
+}
+
+// Verifies: SR-005
+func TestFilesOfTheListAndTheBaseline(t *testing.T) {
+	pump := appraisaltest.Program("/usr/bin/pump")
+	changed := appraisaltest.Measured{Path: "/usr/bin/pump", Digest: sha256.Sum256([]byte("another pump"))}
+	for name, c := range map[string]struct {
+		entry   appraisaltest.Measured
+		verdict appraisal.Tier
+		want    []finding.Code
+	}{
+		"released":                     {pump, appraisal.Affirming, nil},
+		"released, of the initramfs":   {appraisaltest.Measured{Path: "/bbin/bb", Digest: pump.Digest}, appraisal.Affirming, nil},
+		"released, under another path": {appraisaltest.Measured{Path: "/usr/sbin/wardd", Digest: pump.Digest}, appraisal.Affirming, nil},
+		"unknown":                      {appraisaltest.Program("/tmp/x"), appraisal.Warning, []finding.Code{finding.IMAUnknownFile}},
+		"unknown, without a path":      {appraisaltest.Program("memfd:x"), appraisal.Warning, []finding.Code{finding.IMAUnknownFile}},
+		"changed":                      {changed, appraisal.Contraindicated, []finding.Code{finding.IMAChangedFile}},
+		"a buffer":                     {appraisaltest.Measured{Path: "kexec-cmdline", Buffer: []byte("quiet")}, appraisal.Affirming, nil},
+		"a key":                        {appraisaltest.Measured{Path: ".ima", Buffer: []byte{1, 2, 3}}, appraisal.Affirming, nil},
+	} {
+		d := appraisaltest.New(t)
+		d.SetList(t, c.entry)
+		r := appraise(t, d, d.Evidence())
+		if r.Verdict != c.verdict || !slices.Equal(codes(r), c.want) {
+			t.Errorf("%s: %s with %v", name, r.Verdict, codes(r))
+		}
+		if len(c.want) > 0 && r.Findings[0].Path != c.entry.Path {
+			t.Errorf("%s: path %q", name, r.Findings[0].Path)
+		}
+	}
+}

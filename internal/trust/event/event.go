@@ -1,0 +1,68 @@
+// Package event is the security event: what a device records in its journal
+// and sends to its fleet, byte for byte the same. It takes CloudEvents 1.0
+// attribute names (specversion, id, source, type, time, subject) and adds the
+// record's place in the journal's chain. The schema is
+// docs/schema/event.v1.schema.json; within v1 it only grows.
+package event
+
+import (
+	"encoding/json"
+	"time"
+
+	"ward/internal/format/chain"
+	"ward/internal/trust/finding"
+)
+
+// Types of events.
+const (
+	FindingRaised    = "ward.finding.raised"   // a condition holds from now on
+	FindingCleared   = "ward.finding.cleared"  // a condition no longer holds
+	FindingIncident  = "ward.finding.incident" // something happened
+	BootVerdict      = "ward.boot.verdict"     // the boot was appraised
+	DaemonStarted    = "ward.daemon.started"
+	DaemonStopped    = "ward.daemon.stopped"
+	LinkConnected    = "ward.link.connected"
+	LinkDisconnected = "ward.link.disconnected"
+)
+
+// Event is what a role records. Time is the wall clock's, zero for the moment
+// of recording; it never decides an order.
+type Event struct {
+	Type     string
+	Time     time.Time
+	Subject  string // what it is about, within the device; the key of a condition beside its code
+	Severity finding.Severity
+	Finding  *finding.Finding // of the finding types
+	Report   json.RawMessage  // of the other types: a JSON object, by type
+}
+
+// Stamp is an event's place: whose, in which boot, where in the chain.
+type Stamp struct {
+	Source    Source
+	Epoch     uint64        // the number of the journal's life, from 1
+	Sequence  uint64        // from 1 in every epoch
+	Boot      string        // the kernel's boot id
+	Monotonic time.Duration // since the kernel started, suspend included
+	Prev      chain.Hash    // hash of the record before this one
+}
+
+// Decoded is an event that was read from its bytes, with its place.
+type Decoded struct {
+	Event
+	Stamp
+	ID string
+}
+
+// Link is the event's place in the chain.
+func (d Decoded) Link() chain.Link {
+	return chain.Link{Epoch: d.Epoch, Sequence: d.Sequence, Prev: d.Prev}
+}
+
+// Record is an event as the journal keeps it. One whose content was shed for
+// want of space has no Bytes; its hash still holds the chain together.
+type Record struct {
+	Epoch    uint64
+	Sequence uint64
+	Hash     chain.Hash // chain.Next of the bytes
+	Bytes    []byte
+}

@@ -1,0 +1,211 @@
+package event_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"ward/internal/format/chain"
+	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
+)
+
+var update = flag.Bool("update", false, "write the golden messages anew")
+
+// contract is where the golden messages lie that backend teams read.
+const contract = "../../../docs/contract"
+
+func stamp(sequence uint64) event.Stamp {
+	return event.Stamp{
+		Source: event.Source{Tenant: "lab", Device: "pump-0001"}, Epoch: 1, Sequence: sequence,
+		Boot: "0b9e7b8a-4ad9-4f4b-9a3f-1d6a2a0a7c11", Monotonic: 8123456789, Prev: chain.Next([]byte("the record before")),
+	}
+}
+
+// samples has one event of every type.
+func samples() map[string]event.Event {
+	when := time.Date(2026, 11, 24, 1, 2, 3, 4000000, time.UTC)
+	unknown := finding.New(finding.IMAUnknownFile, "sha256 is in no release").On("/tmp/stranger").AtIndex(93)
+	differs := finding.New(finding.BootPCRDiffers, "PCR 4 does not hold the released value").At(4).Want(strings.Repeat("0a", 32), strings.Repeat("0b", 32))
+	failing := finding.New(finding.JournalFailing, "write journal: no space left on device")
+	plain := func(kind, report string) event.Event {
+		return event.Event{Type: kind, Time: when, Severity: finding.Info, Report: json.RawMessage(report)}
+	}
+	verdict := plain(event.BootVerdict, `{"verdict":"contraindicated","claims":{"boot":"contraindicated","eventlog":"affirming"},"events":34,"imaEntries":93}`)
+	verdict.Severity = finding.Critical
+	return map[string]event.Event{
+		"finding-raised":    {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
+		"finding-cleared":   {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
+		"finding-incident":  {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},
+		"boot-verdict":      verdict,
+		"daemon-started":    plain(event.DaemonStarted, `{"session":7,"version":"1.0.0"}`),
+		"daemon-stopped":    plain(event.DaemonStopped, `{"session":7}`),
+		"link-connected":    plain(event.LinkConnected, `{"broker":"tls://broker.example:8883"}`),
+		"link-disconnected": plain(event.LinkDisconnected, `{"broker":"tls://broker.example:8883"}`),
+	}
+}
+
+func TestGoldenMessages(t *testing.T) {
+	schema := compile(t, "event.v1.schema.json")
+	for name, e := range samples() {
+		got, err := event.Encode(e, stamp(42))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		file := filepath.Join(contract, "event-"+name+".json")
+		if *update {
+			if err := os.WriteFile(file, append(got, '\n'), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(strings.TrimSpace(string(want)), string(got)); diff != "" {
+			t.Errorf("%s (- golden, + now): %s", name, diff)
+		}
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(got))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(v); err != nil {
+			t.Errorf("%s breaks the schema: %v", name, err)
+		}
+		d, err := event.Parse(got)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if again, err := event.Encode(d.Event, d.Stamp); err != nil || !bytes.Equal(again, got) {
+			t.Errorf("%s: parsed and encoded again it is %s, error %v", name, again, err)
+		}
+	}
+}
+
+func compile(t *testing.T, name string) *jsonschema.Schema {
+	t.Helper()
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	s, err := c.Compile(filepath.Join("../../../docs/schema", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Verifies: SR-020
+func TestTextsAreBounded(t *testing.T) {
+	f := finding.New(finding.IMAUnknownFile, strings.Repeat("d", 1<<20)).On("/" + strings.Repeat("ä", 1<<20))
+	b, err := event.Encode(event.Event{Type: event.FindingIncident, Severity: f.Severity, Finding: &f}, stamp(1+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > 16<<10 {
+		t.Errorf("an event with endless texts has %d bytes", len(b))
+	}
+	d, err := event.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(d.Finding.Path, "…") || !strings.HasSuffix(d.Finding.Detail, "…") {
+		t.Error("texts that were cut are not marked")
+	}
+}
+
+// Verifies: SR-020
+func TestTextsHoldVisibleCharactersOnly(t *testing.T) {
+	hostile := "/tmp/a\x1b[2J\r\nok\u202eb\u0085 ä\xff"
+	f := finding.New(finding.IMAUnknownFile, hostile).On(hostile)
+	b, err := event.Encode(event.Event{Type: event.FindingIncident, Subject: hostile, Severity: f.Severity, Finding: &f}, stamp(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := event.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `/tmp/a\x1b[2J\r\nok\u202eb\u0085 ä` + "\ufffd"
+	for _, got := range []string{d.Subject, d.Finding.Path, d.Finding.Detail} {
+		if got != want {
+			t.Errorf("text %q, want %q", got, want)
+		}
+	}
+}
+
+func TestAClockBeyondAllYears(t *testing.T) {
+	e := samples()["daemon-started"]
+	e.Time = time.Date(292277, 1, 1, 0, 0, 0, 0, time.UTC)
+	b, err := event.Encode(e, stamp(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := event.Parse(b); err != nil || d.Time.Year() != 1970 {
+		t.Errorf("the time reads %v, error %v", d.Time, err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	good, err := event.Encode(samples()["finding-incident"], stamp(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string][2]string{
+		"another version":       {`"specversion":"1.0"`, `"specversion":"2.0"`},
+		"another id":            {`"id":"pump-0001/1/3"`, `"id":"pump-0001/1/4"`},
+		"a wildcard as device":  {`urn:ward:lab:pump-0001`, `urn:ward:lab:#`},
+		"no severity":           {`"severity":"high","datacontenttype"`, `"datacontenttype"`},
+		"an unknown severity":   {`"severity":"high","datacontenttype"`, `"severity":"worst","datacontenttype"`},
+		"sequence 0":            {`"sequence":3`, `"sequence":0`},
+		"no finding":            {`"finding":`, `"filing":`},
+		"a short previous hash": {`"prev":"`, `"prev":"00`},
+	} {
+		bad := strings.Replace(string(good), change[0], change[1], 1)
+		if bad == string(good) {
+			t.Fatalf("%s: nothing was changed in %s", name, good)
+		}
+		if _, err := event.Parse([]byte(bad)); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+	if _, err := event.Parse(append([]byte(`{"pad":"`+strings.Repeat("x", event.MaxSize)+`",`), good[1:]...)); err == nil {
+		t.Error("an event over the bound is accepted")
+	}
+	if _, err := event.Parse(append([]byte(`{"later":1,`), good[1:]...)); err != nil {
+		t.Errorf("a key of a later minor version is refused: %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, e := range samples() {
+		b, err := event.Encode(e, stamp(2))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, err := event.Parse(b)
+		if err != nil {
+			return
+		}
+		out, err := event.Encode(d.Event, d.Stamp)
+		if err != nil {
+			t.Fatalf("what was parsed cannot be encoded: %v", err)
+		}
+		again, err := event.Parse(out)
+		if err != nil {
+			t.Fatalf("what was encoded cannot be parsed: %v", err)
+		}
+		if again.ID != d.ID || again.Type != d.Type || again.Prev != d.Prev {
+			t.Fatalf("parse and encode change the event: %+v, %+v", d, again)
+		}
+	})
+}

@@ -1,0 +1,24 @@
+package finding
+
+// Codes about wardd itself.
+const (
+	DaemonConfig     Code = "daemon.config-invalid"
+	DaemonBringUp    Code = "daemon.bring-up"
+	DaemonStalled    Code = "daemon.role-stalled"
+	DaemonPrivileged Code = "daemon.privileged"
+)
+
+var daemonCodes = []Definition{
+	{DaemonConfig, High, Condition, "the configuration cannot be used",
+		"wardd runs on built-in settings because its configuration has an error.",
+		"Mend the file and line that the detail names, or reinstall the released image.", []string{"IEC 62443-4-2 CR 7.6"}},
+	{DaemonBringUp, Medium, Condition, "bring-up mode: everything is reported, nothing is judged",
+		"The device is configured for bring-up. No verdict of this device means anything.",
+		"Set bring_up = false in the released configuration.", []string{"IEC 62443-4-2 CR 7.7"}},
+	{DaemonStalled, High, Condition, "a part of wardd makes no progress",
+		"A role has stopped or reports no progress within its bound.",
+		"Restart wardd; if it comes back, report it to the manufacturer.", []string{"IEC 62443-4-2 CR 7.2"}},
+	{DaemonPrivileged, Medium, Condition, "wardd runs with more privilege than it needs",
+		"wardd found capabilities or the root user that it could not give up.",
+		"Start wardd by the unit of the release.", []string{"IEC 62443-4-2 CCSC 3"}},
+}

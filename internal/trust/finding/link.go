@@ -1,0 +1,72 @@
+package finding
+
+// Codes about the device's identity, its TPM and its link to the fleet.
+const (
+	TPMAbsent            Code = "tpm.absent"
+	TPMFailing           Code = "tpm.failing"
+	IdentityMissing      Code = "identity.missing"
+	IdentityMismatch     Code = "identity.key-mismatch"
+	IdentityExpired      Code = "identity.expired"
+	IdentityNoTrust      Code = "identity.no-trust"
+	LinkDown             Code = "link.down"
+	LinkServerUntrusted  Code = "link.server-untrusted"
+	LinkServerName       Code = "link.server-name"
+	LinkRefused          Code = "link.refused"
+	LinkReceiptInvalid   Code = "link.receipt-invalid"
+	LinkReceiptForeign   Code = "link.receipt-foreign-head"
+	LinkSubscribeRefused Code = "link.subscribe-refused"
+	LinkSilence          Code = "link.silence"
+	LinkMessageInvalid   Code = "link.message-invalid"
+	LinkSequenceGap      Code = "link.sequence-gap"
+)
+
+var linkCodes = []Definition{
+	{TPMAbsent, High, Condition, "there is no TPM",
+		"The TPM's device file is missing. The boot cannot be judged and the device has no identity towards the fleet.",
+		"Enable the TPM in the firmware set-up; if it is enabled, replace the main board.", []string{"IEC 62443-4-2 CR 1.5", "IEC 62443-4-2 EDR 3.10"}},
+	{TPMFailing, High, Condition, "the TPM does not answer as it should",
+		"A TPM command failed more often than its bound allows.",
+		"Power the device off and on; if it stays, replace the main board.", []string{"IEC 62443-4-2 CR 1.5"}},
+	{IdentityMissing, High, Condition, "the device has no certificate",
+		"There is no certificate for the device's reporting key, so it cannot connect to the fleet. Events are kept on the device.",
+		"Enrol the device.", []string{"IEC 62443-4-2 CR 1.2"}},
+	{IdentityMismatch, High, Condition, "the certificate does not belong to this device's TPM",
+		"The certificate's public key is not the one in the TPM: the state partition comes from another device, or the TPM was replaced.",
+		"Enrol the device again; report it if no repair explains it.", []string{"IEC 62443-4-2 CR 1.2", "IEC 62443-4-2 CR 1.9"}},
+	{IdentityExpired, High, Condition, "the device's certificate has expired",
+		"The fleet will refuse the connection. Events are kept on the device.",
+		"Enrol the device again and check its clock.", []string{"IEC 62443-4-2 CR 1.8"}},
+	{IdentityNoTrust, High, Condition, "no fleet root certificates are installed",
+		"The folder of the trust anchors holds no certificate for the fleet, so no broker can be accepted.",
+		"Reinstall the released image; the trust anchors are part of it.", []string{"IEC 62443-4-2 CR 1.8"}},
+	{LinkDown, Medium, Condition, "the fleet cannot be reached",
+		"No connection to any configured broker. Events are kept on the device until the fleet has confirmed them.",
+		"Check the network cable, the address and the hospital's firewall (port 8883, or 443).", []string{"IEC 62443-4-2 CR 7.1"}},
+	{LinkServerUntrusted, High, Condition, "the broker is not the fleet's",
+		"The broker's certificate does not chain to the fleet's own roots. The connection was refused.",
+		"Check for a proxy that opens TLS connections; if there is none, report it to the manufacturer.", []string{"IEC 62443-4-2 CR 1.8", "IEC 62443-4-2 CR 3.1"}},
+	{LinkServerName, High, Condition, "the broker has another name than configured",
+		"The broker's certificate is from the fleet's roots but for another name. The connection was refused.",
+		"Check the configured broker and its certificate.", []string{"IEC 62443-4-2 CR 1.8"}},
+	{LinkRefused, High, Condition, "the broker refuses this device",
+		"The broker ended the connection during authentication: the device's certificate is unknown, revoked or expired there.",
+		"Check the device's enrolment with the fleet.", []string{"IEC 62443-4-2 CR 1.2"}},
+	{LinkReceiptInvalid, High, Incident, "a receipt was not signed by the fleet",
+		"A receipt arrived whose signature or form is wrong. It was ignored and freed nothing.",
+		"Report it to the fleet's operator: somebody can write to the device's topic.", []string{"IEC 62443-4-2 CR 3.1"}},
+	{LinkReceiptForeign, Critical, Incident, "the fleet confirmed a record that this device did not write",
+		"A correctly signed receipt names a chain head that is not in this device's journal: the journal was replaced or shortened, or another device uses this identity.",
+		"Report it to the manufacturer; compare the journal with the fleet's copy.", []string{"IEC 62443-4-2 CR 2.8", "IEC 62443-4-2 CR 3.9"}},
+	{LinkSubscribeRefused, Medium, Condition, "the broker refuses the device's subscription",
+		"The device cannot receive receipts, so it keeps every event until its journal is full.",
+		"Check the broker's access list for this device.", []string{"IEC 62443-4-2 CR 2.1"}},
+	{LinkSilence, High, Condition, "the device has gone silent",
+		"Seen by the fleet: the device's connection ended without a farewell, or its birth did not come in time. Whether it is off, cut off or altered cannot be told from here.",
+		"Look at the device.", []string{"IEC 62443-4-2 CR 3.4 RE2"}},
+	{LinkMessageInvalid, High, Incident, "a message of the device cannot be accepted",
+		"Seen by the fleet: a message breaks the contract's schema or bounds. It was kept apart and not confirmed.",
+		"Report it to the manufacturer.", []string{"IEC 62443-4-2 CR 3.5"}},
+	{LinkSequenceGap, High, Incident, "events of the device are missing",
+		"Seen by the fleet: the chain of the device's events has a gap or a fork.",
+		"Export the device's journal at the bedside and compare.", []string{"IEC 62443-4-2 CR 3.9"}},
+}

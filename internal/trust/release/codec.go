@@ -1,0 +1,248 @@
+package release
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"ward/internal/format/dsse"
+	"ward/internal/format/pcr"
+)
+
+// Bounds of what is read.
+const (
+	maxText   = 128  // product, board, version
+	maxReason = 1024 // why a register is not judged
+	maxValues = 64   // accepted values of a register
+	maxEvents = 4096 // events of a register; PCs with many option ROMs log some hundreds
+)
+
+var (
+	// ErrSchema: the manifest is of a version that this package does not read.
+	ErrSchema = errors.New("manifest of another schema")
+	// ErrManifest: the payload is no manifest or breaks one of its rules.
+	ErrManifest = errors.New("not a release manifest")
+)
+
+// Verified is a manifest whose signatures were verified. Only Open makes one;
+// the zero Verified and the nil one hold an empty manifest, which names nothing
+// and thus accepts nothing.
+type Verified struct {
+	manifest Manifest
+	digest   [32]byte
+	signers  []string
+}
+
+// Manifest returns a copy of what the release says.
+func (v *Verified) Manifest() Manifest {
+	if v == nil {
+		return Manifest{}
+	}
+	m := v.manifest
+	m.Boot.PCRs = make(map[int]Reference, len(v.manifest.Boot.PCRs))
+	for n, r := range v.manifest.Boot.PCRs {
+		r.Values = slices.Clone(r.Values)
+		r.Events = slices.Clone(r.Events)
+		m.Boot.PCRs[n] = r
+	}
+	return m
+}
+
+// Digest is the SHA-256 of the payload, the name by which fleet and device
+// speak of a release.
+func (v *Verified) Digest() [32]byte {
+	if v == nil {
+		return [32]byte{}
+	}
+	return v.digest
+}
+
+// Signers lists the key ids of the distinct keys that signed.
+func (v *Verified) Signers() []string {
+	if v == nil {
+		return nil
+	}
+	return slices.Clone(v.signers)
+}
+
+// Open verifies an envelope with a threshold of release keys and reads the
+// manifest in it. Errors wrap dsse.ErrMalformed, dsse.ErrSignature or
+// dsse.ErrPayloadType, and behind a good signature ErrSchema or ErrManifest.
+func Open(envelope []byte, keys *dsse.Keyring, threshold int) (*Verified, error) {
+	payload, signers, err := keys.Open(envelope, PayloadType, threshold)
+	if err != nil {
+		return nil, fmt.Errorf("open release manifest: %w", err)
+	}
+	m, err := Parse(payload)
+	if err != nil {
+		return nil, fmt.Errorf("open release manifest: %w", err)
+	}
+	return &Verified{manifest: m, digest: sha256.Sum256(payload), signers: signers}, nil
+}
+
+// Sign encodes a manifest and signs it with every key.
+func Sign(m Manifest, signers ...crypto.Signer) ([]byte, error) {
+	payload, err := Encode(m)
+	if err != nil {
+		return nil, err
+	}
+	envelope, err := dsse.Sign(PayloadType, payload, signers...)
+	if err != nil {
+		return nil, fmt.Errorf("sign release manifest: %w", err)
+	}
+	return envelope, nil
+}
+
+// Encode gives the payload of a manifest: one line of JSON in a fixed order. A
+// manifest that Parse would refuse is an error.
+func Encode(m Manifest) ([]byte, error) {
+	if m.Schema != SchemaVersion {
+		return nil, fmt.Errorf("encode release manifest: %w: schema %d, want %d", ErrSchema, m.Schema, SchemaVersion)
+	}
+	m.BuildTime = m.BuildTime.UTC()
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("encode release manifest: %w: %w", ErrManifest, err)
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(m); err != nil {
+		return nil, fmt.Errorf("encode release manifest: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Parse reads a manifest that nobody has vouched for; on a device only Open
+// calls it. It checks, in this order:
+//
+//  1. the size, and that it is an object with a schema number;
+//  2. the schema number, else ErrSchema: another schema may have other fields;
+//  3. strict JSON (dsse.DecodeJSON): unknown and repeated fields are named;
+//  4. product, board, version and build time are there;
+//  5. the bank is sha256, PCR numbers are 0 to 23, digests have its length;
+//  6. an exact register has a value, a recorded one a reason and no value;
+//  7. the file baseline's digest and absolute path.
+func Parse(payload []byte) (Manifest, error) {
+	if len(payload) > dsse.MaxSize {
+		return Manifest{}, fmt.Errorf("%w: %d bytes, at most %d are read", ErrManifest, len(payload), dsse.MaxSize)
+	}
+	var version struct {
+		Schema *int `json:"schema"`
+	}
+	if err := json.Unmarshal(payload, &version); err != nil {
+		return Manifest{}, fmt.Errorf("%w: parse JSON: %w", ErrManifest, err)
+	}
+	if version.Schema == nil {
+		return Manifest{}, fmt.Errorf("%w: the schema number is missing", ErrManifest)
+	}
+	if *version.Schema != SchemaVersion {
+		return Manifest{}, fmt.Errorf("%w: schema %d, this version reads %d", ErrSchema, *version.Schema, SchemaVersion)
+	}
+	var m Manifest
+	if err := dsse.DecodeJSON(payload, &m); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	if err := m.check(); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	return m, nil
+}
+
+// check is steps 4 to 7 of Parse.
+func (m *Manifest) check() error {
+	for _, f := range []struct{ name, text string }{{"product", m.Product}, {"board", m.Board}, {"version", m.Version}} {
+		if err := checkText(f.text, maxText); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	if m.BuildTime.IsZero() || m.BuildTime.Nanosecond() != 0 || m.BuildTime.Location() != time.UTC {
+		return errors.New("buildTime: want a time in UTC, in whole seconds")
+	}
+	if m.Boot.Bank != pcr.SHA256.String() {
+		return fmt.Errorf("boot.bank: %q, want %q", m.Boot.Bank, pcr.SHA256)
+	}
+	if len(m.Boot.PCRs) == 0 {
+		return errors.New("boot.pcrs: names no register")
+	}
+	for _, n := range slices.Sorted(maps.Keys(m.Boot.PCRs)) {
+		if n < 0 || n >= pcr.Count {
+			return fmt.Errorf("boot.pcrs.%d: want 0 to %d", n, pcr.Count-1)
+		}
+		r := m.Boot.PCRs[n]
+		if err := r.check(); err != nil {
+			return fmt.Errorf("boot.pcrs.%d: %w", n, err)
+		}
+	}
+	if m.Files.Digest.IsZero() {
+		return errors.New("files.digest: is missing")
+	}
+	if err := checkText(m.Files.Path, maxReason); err != nil || !strings.HasPrefix(m.Files.Path, "/") {
+		return errors.New("files.path: want an absolute path")
+	}
+	return nil
+}
+
+func (r *Reference) check() error {
+	if r.Reason != "" || r.Mode == Recorded {
+		if err := checkText(r.Reason, maxReason); err != nil {
+			return fmt.Errorf("reason: %w", err)
+		}
+	}
+	switch r.Mode {
+	case Exact:
+		if len(r.Values) == 0 || len(r.Values) > maxValues {
+			return fmt.Errorf("values: %d, want 1 to %d", len(r.Values), maxValues)
+		}
+	case Recorded:
+		if len(r.Values) != 0 {
+			return errors.New("values: a recorded register is not judged and has none")
+		}
+	default:
+		return fmt.Errorf("mode: %q, want %q or %q", string(r.Mode), Exact, Recorded)
+	}
+	for i, v := range r.Values {
+		if len(v) != pcr.SHA256.Size() {
+			return fmt.Errorf("values[%d]: %d bytes, want %d", i, len(v), pcr.SHA256.Size())
+		}
+	}
+	if len(r.Events) > maxEvents {
+		return fmt.Errorf("events: %d, at most %d", len(r.Events), maxEvents)
+	}
+	for i, e := range r.Events {
+		if len(e.Digest) != pcr.SHA256.Size() {
+			return fmt.Errorf("events[%d].digest: %d bytes, want %d", i, len(e.Digest), pcr.SHA256.Size())
+		}
+		if err := checkText(e.Type, maxText); err != nil {
+			return fmt.Errorf("events[%d].type: %w", i, err)
+		}
+		if e.Text != "" {
+			if err := checkText(e.Text, maxReason); err != nil {
+				return fmt.Errorf("events[%d].text: %w", i, err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkText refuses what could mislead a reader of a table or a log.
+func checkText(s string, longest int) error {
+	if s == "" {
+		return errors.New("is missing")
+	}
+	if len(s) > longest {
+		return fmt.Errorf("%d bytes, at most %d", len(s), longest)
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return errors.New("holds characters that cannot be printed")
+	}
+	return nil
+}

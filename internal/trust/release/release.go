@@ -1,0 +1,110 @@
+// Package release holds the release manifest: the one signed statement of what
+// a released device is. It names the product and version, the reference values
+// (RFC 9334, section 2.1) of each platform configuration register, and the file
+// baseline. It travels as a DSSE envelope (package dsse) of the payload type
+// below, as JSON that is encoded deterministically: the same manifest always
+// gives the same bytes, and thus the same digest, by which fleet and device
+// speak of it. Open is the only maker of Verified, and what acts on a manifest
+// asks for a Verified; a plain Manifest is what a build host works on.
+package release
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"ward/internal/format/pcr"
+)
+
+const (
+	// PayloadType is the envelope's payload type.
+	PayloadType = "application/vnd.ward.release.v1+json"
+	// SchemaVersion is the version of the manifest that this package reads.
+	SchemaVersion = 1
+)
+
+// Manifest is what a release says. Its JSON is the payload.
+type Manifest struct {
+	Schema        int       `json:"schema"`
+	Product       string    `json:"product"`
+	Board         string    `json:"board"`
+	Version       string    `json:"version"`
+	RollbackIndex uint64    `json:"rollbackIndex"`
+	BuildTime     time.Time `json:"buildTime"` // UTC, whole seconds
+	Boot          Boot      `json:"boot"`
+	Files         Files     `json:"files"`
+
+	// Parts whose form is not fixed yet; they are signed and passed on.
+	IdentityPolicy json.RawMessage `json:"identityPolicy,omitempty"`
+	Posture        json.RawMessage `json:"posture,omitempty"`
+	SBOM           json.RawMessage `json:"sbom,omitempty"`
+	Update         json.RawMessage `json:"update,omitempty"`
+}
+
+// Boot holds the reference values of one bank of registers.
+type Boot struct {
+	Bank string            `json:"bank"` // "sha256"
+	PCRs map[int]Reference `json:"pcrs"`
+}
+
+// Mode says how a register is judged.
+type Mode string
+
+const (
+	// Exact: the register holds one of the values.
+	Exact Mode = "exact"
+	// Recorded: the register is reported and not judged, for a reason that is
+	// written down.
+	Recorded Mode = "recorded"
+)
+
+// Reference is what a release says about one register.
+type Reference struct {
+	Mode   Mode             `json:"mode"`
+	Values []pcr.Digest     `json:"values,omitempty"` // exact: at least one
+	Reason string           `json:"reason,omitempty"` // recorded: why it is not judged
+	Events []ReferenceEvent `json:"events,omitempty"` // what makes up the first value, in order
+}
+
+// ReferenceEvent is an event that a released boot measures. It explains a
+// difference to people; judged are the values alone.
+type ReferenceEvent struct {
+	Type   string     `json:"type"` // TCG's name, "EV_SEPARATOR"
+	Digest pcr.Digest `json:"digest"`
+	Text   string     `json:"text,omitempty"`
+}
+
+// Files names what lies in the root file system.
+type Files struct {
+	Digest         Digest `json:"digest"`                  // of the file baseline
+	Path           string `json:"path"`                    // of the file baseline on the device
+	VerityRootHash Digest `json:"verityRootHash,omitzero"` // of dm-verity; zero: the release has none
+}
+
+// Digest is a SHA-256, in JSON lower-case hexadecimal.
+type Digest [32]byte
+
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// IsZero tells a digest that was never set.
+func (d Digest) IsZero() bool { return d == Digest{} }
+
+// MarshalText writes 64 lower-case hexadecimal digits.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (d *Digest) UnmarshalText(b []byte) error {
+	var read Digest
+	if len(b) != 2*len(read) {
+		return fmt.Errorf("parse digest: %d characters, want %d hexadecimal digits", len(b), 2*len(read))
+	}
+	if _, err := hex.Decode(read[:], b); err != nil {
+		return fmt.Errorf("parse digest: %w", err)
+	}
+	if read.String() != string(b) {
+		return fmt.Errorf("parse digest: want lower-case hexadecimal digits")
+	}
+	*d = read
+	return nil
+}
