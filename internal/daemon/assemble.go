@@ -28,6 +28,11 @@ const (
 	slowBound = 3 * time.Minute
 )
 
+// birthWait is how long the first connection waits for the verdict on the boot,
+// so that the birth can name the release; a device that cannot judge its boot
+// connects all the same.
+const birthWait = 10 * time.Second
+
 // readerGroup is the group whose members may ask the local socket (the service
 // technician's and the host application's).
 const readerGroup = 902
@@ -68,7 +73,10 @@ func (d *daemon) assemble() {
 			Receipts: receipts, Journal: d.journal, Recorder: d.journal, Credentials: who,
 			Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
-		d.add("uplink", slowBound, link.Run)
+		d.add("uplink", slowBound, func(ctx context.Context) error {
+			boot.wait(ctx, birthWait)
+			return link.Run(ctx)
+		})
 	}
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Journal: d.journal,
@@ -127,7 +135,6 @@ type lazyTPM struct {
 
 	mu   sync.Mutex
 	open *tpm.TPM
-	took time.Duration // spent in commands that read registers
 }
 
 func (l *lazyTPM) get() (*tpm.TPM, error) {
@@ -163,11 +170,7 @@ func (l *lazyTPM) ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int)
 	if err != nil {
 		return nil, err
 	}
-	begun := time.Now()
 	v, err := t.ReadPCRs(ctx, bank, which)
-	l.mu.Lock()
-	l.took += time.Since(begun)
-	l.mu.Unlock()
 	l.drop(err)
 	return v, err
 }

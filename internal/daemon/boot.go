@@ -43,6 +43,13 @@ func (c covered) Judged(ctx context.Context) (*baseline.Index, int, error) {
 	return s.Baseline, s.Result.IMAEntries, err
 }
 
+// wait returns when the boot was judged, at the latest after limit.
+func (b *bootState) wait(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, _ = b.attester.Judged(ctx)
+}
+
 func (b *bootState) releaseVersion() string {
 	if s, _ := b.attester.Latest(); s.Release != nil {
 		return s.Release.Manifest().Version

@@ -65,6 +65,7 @@ type daemon struct {
 	session uint64
 
 	journal *journal.Journal
+	unkept  error // why the journal is in memory only; nil when it is not
 	health  *health.Health
 	notify  *sdnotify.Notifier
 	roles   []role
@@ -150,7 +151,8 @@ func (d *daemon) open() error {
 		// The record goes to memory: what happens is still reported, and the
 		// status says that it is not kept.
 		d.log.Error("the journal cannot be opened; events are kept in memory only", "error", err)
-		if d.journal, err = d.openMemoryJournal(err); err != nil {
+		d.unkept = err
+		if d.journal, err = d.openMemoryJournal(); err != nil {
 			return fmt.Errorf("open journal: %w", err)
 		}
 	}
@@ -163,6 +165,9 @@ func (d *daemon) begin(ctx context.Context, configErr error, p sandbox.Report) {
 	d.record(ctx, event.Event{Type: event.DaemonStarted, Severity: finding.Info, Report: report(map[string]any{
 		"version": Version(), "session": d.session,
 	})})
+	if d.unkept != nil {
+		d.raise(ctx, finding.New(finding.JournalFailing, d.unkept.Error()), "journal")
+	}
 	if configErr != nil {
 		d.raise(ctx, finding.New(finding.DaemonConfig, configErr.Error()), "configuration")
 	}

@@ -13,7 +13,6 @@ import (
 	"ward/internal/device/statefile"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
-	"ward/internal/trust/finding"
 )
 
 // memoryJournalBytes bounds a record that is kept in memory only.
@@ -30,16 +29,11 @@ func (d *daemon) openJournal(dir string) (*journal.Journal, error) {
 	return journal.Open(d.journalConfig(dir))
 }
 
-// openMemoryJournal opens a record that ends with the daemon, and says so in it.
-func (d *daemon) openMemoryJournal(why error) (*journal.Journal, error) {
+// openMemoryJournal opens a record that ends with the daemon.
+func (d *daemon) openMemoryJournal() (*journal.Journal, error) {
 	c := d.journalConfig("")
 	c.FS, c.MaxBytes = wal.Memory(), memoryJournalBytes
-	j, err := journal.Open(c)
-	if err != nil {
-		return nil, err
-	}
-	f := finding.New(finding.JournalFailing, why.Error())
-	return j, j.Record(context.Background(), event.Event{Type: event.FindingRaised, Subject: "journal", Severity: f.Severity, Finding: &f})
+	return journal.Open(c)
 }
 
 // alive is a role's way to say that it makes progress. The board is made after

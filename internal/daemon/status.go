@@ -27,6 +27,9 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 		Link:     localapi.Link{State: "off", Session: d.session},
 		Memory:   localapi.Memory{ResidentKiB: resident()},
 	}
+	if d.unkept != nil {
+		s.Journal.Error = d.unkept.Error()
+	}
 	if d.config.BringUp {
 		s.Mode = "bring-up"
 	}

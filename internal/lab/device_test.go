@@ -68,8 +68,8 @@ func TestDevice(t *testing.T) {
 		reader.await(t, `"code":"ima.unknown-file"`)
 	})
 	t.Run("the fleet's receipts free the records", func(t *testing.T) { receipts(ctx, t, s) })
+	t.Run("the resident memory after a minute", func(t *testing.T) { memory(ctx, t, s) })
 	t.Run("a killed daemon is seen and comes back", func(t *testing.T) { killed(ctx, t, s) })
-	t.Run("the resident memory is within its budget", func(t *testing.T) { memory(ctx, t, s) })
 	t.Run("a clean stop takes leave", func(t *testing.T) {
 		mark := s.Fleet.Mark()
 		if err := s.PowerOff(ctx); err != nil {
@@ -317,12 +317,17 @@ func killed(ctx context.Context, t *testing.T, s *Stage) {
 	}
 }
 
-// memory reports the resident memory; the budget of the blueprint's section 11
-// is looked at by "make bench", here only that it is not far off.
+// memory reports the resident memory after a minute. The budget of 20 MiB is
+// held against the value that the kernel gives.
 func memory(ctx context.Context, t *testing.T, s *Stage) {
 	st := status(ctx, t, s)
+	for st.UptimeMS < 60_000 {
+		time.Sleep(time.Duration(60_000-st.UptimeMS) * time.Millisecond)
+		st = status(ctx, t, s)
+	}
 	t.Logf("resident %d KiB after %d s; verdict %.0f ms after the start, TPM time %.0f ms", st.Memory.ResidentKiB, st.UptimeMS/1000, st.Verdict.TookMS, st.Verdict.TPMMS)
-	if st.Memory.ResidentKiB == 0 || st.Memory.ResidentKiB > 2*20<<10 {
-		t.Errorf("%d KiB resident", st.Memory.ResidentKiB)
+	const budget = 20 << 10
+	if st.Memory.ResidentKiB == 0 || st.Memory.ResidentKiB > budget {
+		t.Errorf("%d KiB resident, the budget is %d", st.Memory.ResidentKiB, budget)
 	}
 }

@@ -87,7 +87,7 @@ func (c *Conditions) add(e event.Decoded) {
 	key := string(e.Finding.Code) + "\x00" + e.Subject
 	switch e.Type {
 	case event.FindingRaised:
-		if len(c.active) >= maxConditions {
+		if _, known := c.active[key]; !known && len(c.active) >= maxConditions {
 			c.dropped++
 			return
 		}

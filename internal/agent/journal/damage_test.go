@@ -183,3 +183,29 @@ func TestOrderDoesNotDependOnTheWallClock(t *testing.T) {
 		t.Errorf("years in the journal's order: %v", years)
 	}
 }
+
+// Verifies: SR-009
+func TestTheJournalOfAnotherDeviceIsPutAside(t *testing.T) {
+	dir := t.TempDir()
+	other := event.Source{Tenant: "lab", Device: "pump-2"}
+	j, err := journal.Open(journal.Config{Dir: dir, Source: other, Boot: "b", Monotonic: func() time.Duration { return 0 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record(t, j, grave("2"), grave("3"))
+	closeJournal(t, j)
+	for range 2 { // the second start changes nothing more
+		j = open(t, dir, nil, 0)
+		if s := j.Status(); s.Epoch != 2 || s.Sequence != 2 {
+			t.Errorf("status %+v, want a new epoch with two records", s)
+		}
+		if got := strings.Join(codes(t, j), " "); got != "journal.begun-anew journal.begun-anew" {
+			t.Errorf("recorded %q", got)
+		}
+		closeJournal(t, j)
+	}
+	aside := verify(t, wal.Dir(filepath.Join(dir, "aside-1")))
+	if aside.Records != 3 || aside.Source != other.String() || len(aside.Problems) > 0 {
+		t.Errorf("put aside is %+v, want all three records", aside)
+	}
+}

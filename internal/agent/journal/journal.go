@@ -91,7 +91,8 @@ func Open(c Config) (*Journal, error) {
 	if c.Alive == nil {
 		c.Alive = func() {}
 	}
-	if c.FS == nil {
+	ownDir := c.FS == nil
+	if ownDir {
 		c.FS = wal.Dir(c.Dir)
 	}
 	if c.MaxBytes == 0 {
@@ -102,10 +103,17 @@ func Open(c Config) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	begun, err := j.openLog(known)
+	var begun []event.Event
+	if ownDir {
+		if begun, err = j.putForeignAside(); err != nil {
+			return nil, err
+		}
+	}
+	found, err := j.openLog(known)
 	if err != nil {
 		return nil, err
 	}
+	begun = append(found, begun...)
 	for _, e := range begun {
 		if err := j.Record(context.Background(), e); err != nil {
 			c.Log.Error("record the journal's state", "error", err)

@@ -95,6 +95,7 @@ func (s *Server) Run(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
 	for {
+		s.c.Alive()
 		select {
 		case <-ctx.Done():
 			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -106,7 +107,6 @@ func (s *Server) Run(ctx context.Context) error {
 		case err := <-ended:
 			return fmt.Errorf("serve local socket: %w", err)
 		case <-tick.C:
-			s.c.Alive()
 		}
 	}
 }

@@ -81,7 +81,8 @@ func appendRecord(b []byte, r Record, durable uint64) []byte {
 }
 
 // parseRecord reads the record at the begin of b, which ends where the segment
-// ends. The payload aliases b.
+// ends. The payload aliases b. On an error size is the number of bytes that went
+// through the checksum.
 func parseRecord(b []byte) (r Record, durable uint64, size int, err error) {
 	if len(b) < recordHeaderSize {
 		return Record{}, 0, 0, errors.New("record is cut short")
@@ -95,13 +96,21 @@ func parseRecord(b []byte) (r Record, durable uint64, size int, err error) {
 		return Record{}, 0, 0, errors.New("record is cut short")
 	}
 	if binary.LittleEndian.Uint32(b[4:]) != crc32.Checksum(b[8:size], castagnoli) {
-		return Record{}, 0, 0, errors.New("record does not fit its checksum")
+		return Record{}, 0, size, errors.New("record does not fit its checksum")
 	}
 	r = Record{Sequence: binary.LittleEndian.Uint64(b[8:]), Kind: Kind(binary.LittleEndian.Uint32(b[24:])), Payload: b[recordHeaderSize:size]}
 	if r.Kind != Full && r.Kind != Stub || r.Kind == Stub && n != stubSize {
-		return Record{}, 0, 0, fmt.Errorf("record of unknown kind %d", r.Kind)
+		return Record{}, 0, size, fmt.Errorf("record of unknown kind %d", r.Kind)
 	}
 	return r, binary.LittleEndian.Uint64(b[16:]), size, nil
+}
+
+// looksLikeRecord says, without the checksum, whether a record behind a sequence
+// could begin at b, which is as long as a record's header at least.
+func looksLikeRecord(b []byte, last uint64) bool {
+	length, kind := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[24:])
+	sequence, durable := binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:])
+	return length <= MaxPayload && (kind == uint32(Full) || kind == uint32(Stub)) && sequence > last && durable < sequence
 }
 
 const suffix = ".wal"

@@ -216,12 +216,20 @@ func parseSegment(name string, b []byte) scanned {
 	return out
 }
 
+// searchFactor bounds the search behind a bad record: so many times the bytes
+// there are put through the checksum, however they were made.
+const searchFactor = 16
+
 // lookBehind searches the bytes behind a bad record for records that fit their
 // checksum and takes what they say was durable.
 func (g *scanned) lookBehind(b []byte, last uint64) {
-	for i := 1; i+recordHeaderSize <= len(b); i++ {
+	budget := searchFactor * len(b)
+	for i := 1; i+recordHeaderSize <= len(b) && budget > 0; i++ {
+		if !looksLikeRecord(b[i:], last) {
+			continue
+		}
 		r, durable, size, err := parseRecord(b[i:])
-		if err != nil || r.Sequence <= last {
+		if budget -= size; err != nil || r.Sequence <= last {
 			continue
 		}
 		g.behind, g.durable = true, max(g.durable, durable)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"ward/internal/device/wal"
 	"ward/internal/device/wal/waltest"
@@ -388,6 +389,24 @@ func TestReadGivesWhatIsDurable(t *testing.T) {
 	}
 	if got, err = log.Read(0, 2); err != nil || len(got) != 2 || got[1].Sequence != 2 {
 		t.Fatalf("read %v, error %v; want two", got, err)
+	}
+}
+
+// A segment made so that a record seems to begin at every place does not hold up
+// the start.
+func TestAHostileSegmentIsReadInBoundedTime(t *testing.T) {
+	disk := waltest.New(14)
+	fill(t, open(t, disk, wal.Options{}), 1)
+	b := disk.Content("0000000000000001.wal")[:28]
+	header, err := hex.DecodeString("ffff0100" + "00000000" + "0500000000000000" + "0400000000000000" + "01000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.Put("0000000000000001.wal", append(b, bytes.Repeat(header, 4<<20/len(header))...))
+	begun := time.Now()
+	contents(t, disk)
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("reading took %s", took)
 	}
 }
 
