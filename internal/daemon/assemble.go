@@ -4,11 +4,7 @@ import (
 	"context"
 	"crypto"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"sort"
 	"sync"
 	"time"
 
@@ -16,8 +12,8 @@ import (
 	"ward/internal/agent/identity"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
+	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
-	"ward/internal/format/dsse"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/presence"
 )
@@ -58,7 +54,7 @@ func (d *daemon) assemble() {
 
 	var link *uplink.Uplink
 	if d.config.Uplink.Enabled && len(d.config.Uplink.Brokers) > 0 {
-		receipts, err := keyring(filepath.Join(d.config.Paths.Trust, "receipt"))
+		receipts, err := anchors.Keys(filepath.Join(d.config.Paths.Trust, "receipt"))
 		if err != nil {
 			d.log.Error("load receipt keys; no receipt will be accepted", "error", err)
 		}
@@ -90,42 +86,6 @@ func (d *daemon) assemble() {
 // and may be still for as long as they are.
 func (d *daemon) add(name string, bound time.Duration, run func(context.Context) error) {
 	d.roles = append(d.roles, role{name, bound, run})
-}
-
-// maxKeyFile bounds a public key in PEM; a P-256 one takes 178 bytes.
-const maxKeyFile = 16 << 10
-
-// keyring reads the public keys of one folder of the trust anchors. A folder
-// without a key gives fs.ErrNotExist.
-func keyring(dir string) (*dsse.Keyring, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*.pem"))
-	if err != nil {
-		return nil, fmt.Errorf("list keys: %w", err)
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("list keys: no *.pem in %s: %w", dir, fs.ErrNotExist)
-	}
-	sort.Strings(names)
-	var pems [][]byte
-	for _, n := range names {
-		info, err := os.Stat(n)
-		if err != nil {
-			return nil, fmt.Errorf("read key: %w", err)
-		}
-		if info.Size() > maxKeyFile {
-			return nil, fmt.Errorf("read key: %s has %d bytes, want at most %d", n, info.Size(), maxKeyFile)
-		}
-		b, err := os.ReadFile(n)
-		if err != nil {
-			return nil, fmt.Errorf("read key: %w", err)
-		}
-		pems = append(pems, b)
-	}
-	k, err := dsse.ParseKeyring(pems...)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
-	return k, nil
 }
 
 // lazyTPM opens the TPM when it is needed and anew after it was gone, so that a

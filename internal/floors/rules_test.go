@@ -49,6 +49,7 @@ var arrows = map[string][]string{
 	"trust/release":   {"trust/baseline"},
 	"trust/appraisal": {"trust/*"},
 	"daemon":          {"config"},
+	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
 	"lab":             {"*"},
 }
 
@@ -88,7 +89,7 @@ var soleImporters = []struct {
 	{"github.com/google/go-tpm/legacy/...", nil},
 	{"github.com/google/go-tpm-tools/...", nil},
 	{"os/exec", []string{"ward/internal/lab/...", "ward/cmd/wardlab", "ward/board/..."}},
-	{"github.com/spf13/...", []string{"ward/cmd/...", "ward/internal/manpage"}},
+	{"github.com/spf13/...", []string{"ward/cmd/...", "ward/internal/command", "ward/internal/manpage"}},
 	{"C", nil},
 	{"plugin", nil},
 }

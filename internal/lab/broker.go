@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"ward/internal/lab/tool"
 )
 
 // Broker is a running mosquitto, set up as section 7 of the blueprint says:
@@ -37,6 +39,10 @@ func StartBroker(ctx context.Context, pki *PKI, c BrokerConfig) (*Broker, error)
 	if c.Cert == "" {
 		c.Cert = "broker"
 	}
+	program, err := tool.Look("mosquitto")
+	if err != nil {
+		return nil, err
+	}
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -53,11 +59,11 @@ func StartBroker(ctx context.Context, pki *PKI, c BrokerConfig) (*Broker, error)
 		return nil, fmt.Errorf("write broker configuration: %w", err)
 	}
 	b := &Broker{Port: port, log: newBoundedBuffer(1 << 20), done: make(chan struct{})}
-	b.cmd = exec.Command("mosquitto", "-c", conf)
+	b.cmd = exec.Command(program, "-c", conf)
 	b.cmd.Stdout, b.cmd.Stderr = b.log, b.log
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := b.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start mosquitto: %w; run 'make deps'", err)
+		return nil, fmt.Errorf("start mosquitto: %w", err)
 	}
 	go func() { _ = b.cmd.Wait(); close(b.done) }()
 	for {

@@ -3,19 +3,16 @@ package attester
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"ward/internal/device/anchors"
 	"ward/internal/format/dsse"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/release"
 )
-
-// maxKey bounds a public key in PEM; a P-256 one takes 178 bytes.
-const maxKey = 16 << 10
 
 // LoadRelease verifies the release manifest. What cannot be verified is nil,
 // and a finding says why:
@@ -26,11 +23,11 @@ const maxKey = 16 << 10
 //  3. enough release keys have signed it (boot.release-signature);
 //  4. it is of a schema that is known (boot.release-schema).
 func LoadRelease(file, trust string, threshold int) (*release.Verified, []finding.Finding) {
-	keys, err := releaseKeys(filepath.Join(trust, "release"))
+	keys, err := anchors.Keys(filepath.Join(trust, "release"))
 	if err != nil {
 		return nil, []finding.Finding{finding.New(finding.ReleaseNoTrust, err.Error()).On(trust)}
 	}
-	envelope, err := readBounded(file, dsse.MaxSize)
+	envelope, err := anchors.Read(file, dsse.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, []finding.Finding{finding.New(finding.ReleaseMissing, err.Error()).On(file)}
 	}
@@ -42,30 +39,6 @@ func LoadRelease(file, trust string, threshold int) (*release.Verified, []findin
 		return nil, []finding.Finding{finding.New(releaseCode(envelope, err), fmt.Sprintf("%s: %v", file, err)).On(file)}
 	}
 	return verified, nil
-}
-
-// releaseKeys reads the public keys of a folder. One that cannot be read makes
-// all unusable: which key was meant must not be guessed.
-func releaseKeys(dir string) (*dsse.Keyring, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*.pem"))
-	if err != nil {
-		return nil, fmt.Errorf("list release keys: %w", err)
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("list release keys: no *.pem in %s", dir)
-	}
-	var pems [][]byte
-	for _, n := range names {
-		b, err := readBounded(n, maxKey)
-		if err == nil {
-			_, err = dsse.ParseKeyring(b)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read release key %s: %w", n, err)
-		}
-		pems = append(pems, b)
-	}
-	return dsse.ParseKeyring(pems...)
 }
 
 // releaseCode tells the ways apart in which a manifest is not accepted. One
@@ -102,20 +75,4 @@ func LoadBaseline(file string, r *release.Verified) (*baseline.Index, []finding.
 		return nil, []finding.Finding{finding.New(code, fmt.Sprintf("%s: %v", file, err)).On(file)}
 	}
 	return index, nil
-}
-
-func readBounded(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > most {
-		return nil, fmt.Errorf("more than %d bytes", most)
-	}
-	return b, nil
 }

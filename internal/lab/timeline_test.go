@@ -1,0 +1,97 @@
+package lab
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestTimeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		line := NewTimeline(&out)
+		line.Say("device", "boots %d", 1)
+		time.Sleep(12*time.Second + 340*time.Millisecond)
+		line.Heading("Attack %d", 2)
+		line.Say("fleet", "sees it")
+		want := "    0.0 s  device    boots 1\n\nAttack 2\n   12.3 s  fleet     sees it\n"
+		if out.String() != want {
+			t.Errorf("printed\n%q, want\n%q", out.String(), want)
+		}
+	})
+}
+
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	table(&out, []string{"drill", "seen"}, [][]string{{"ünïcode", "a"}, {"b", ""}, {"", "the last column is as long as it is"}})
+	want := strings.Join([]string{
+		"drill    seen",
+		"-------  -----------------------------------",
+		"ünïcode  a",
+		"b",
+		"         the last column is as long as it is",
+		"",
+	}, "\n")
+	if out.String() != want {
+		t.Errorf("printed\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+func TestBoundedBuffer(t *testing.T) {
+	b := newBoundedBuffer(10)
+	for _, text := range []string{"first line\n", "second\n", "third\n"} {
+		if n, err := b.Write([]byte(text)); n != len(text) || err != nil {
+			t.Errorf("wrote %d, %v", n, err)
+		}
+	}
+	if got := b.String(); got != "ond\nthird\n" {
+		t.Errorf("kept %q, want the newest 10 bytes", got)
+	}
+	if got := b.lastLine(); got != "third" {
+		t.Errorf("last line %q", got)
+	}
+	if got := newBoundedBuffer(10).lastLine(); got != "" {
+		t.Errorf("last line of nothing %q", got)
+	}
+}
+
+func TestModuleRoot(t *testing.T) {
+	want, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{".", "..", "../..", "image"} {
+		if got, err := ModuleRoot(dir); err != nil || got != want {
+			t.Errorf("from %s: %q, %v; want %q", dir, got, err, want)
+		}
+	}
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "go.mod"), []byte("module other\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ModuleRoot(other); err == nil || !strings.Contains(err.Error(), "run it in a clone") {
+		t.Errorf("of another module: %q, %v", got, err)
+	}
+}
+
+func TestDrillsHaveNames(t *testing.T) {
+	name := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+	seen := map[string]bool{}
+	for _, d := range Drills() {
+		if !name.MatchString(d.Name) || d.Title == "" || d.Run == nil || seen[d.Name] {
+			t.Errorf("drill %q, %q", d.Name, d.Title)
+		}
+		seen[d.Name] = true
+		if got, ok := drillByName(d.Name); !ok || got.Title != d.Title {
+			t.Errorf("%s is not found by its name", d.Name)
+		}
+	}
+	if _, ok := drillByName("nonsense"); ok {
+		t.Error("a drill that is not there is found")
+	}
+}
