@@ -25,7 +25,7 @@ func supervise(ctx context.Context, log *slog.Logger, role *health.Role, name st
 	delay := firstRestart
 	for {
 		begun := time.Now()
-		err := guarded(ctx, run)
+		err := guarded(ctx, log.With("role", name), run)
 		if ctx.Err() != nil {
 			return
 		}
@@ -46,11 +46,12 @@ func supervise(ctx context.Context, log *slog.Logger, role *health.Role, name st
 	}
 }
 
-// guarded turns a panic of a role into an error with its place.
-func guarded(ctx context.Context, run func(context.Context) error) (err error) {
+// guarded turns a panic of a role into an error; the log has its place.
+func guarded(ctx context.Context, log *slog.Logger, run func(context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			log.Error("panic", "value", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
 	return run(ctx)
