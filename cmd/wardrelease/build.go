@@ -26,7 +26,7 @@ type buildFlags struct {
 	buildTime                          string
 	tree, baselineOut, baselineIn      string
 	rootHash                           string
-	eventLog, measured                 string
+	eventLog, measured, image          string
 	out                                string
 	walk                               treeFlags
 }
@@ -37,6 +37,7 @@ func newBuild() *cobra.Command {
 		Use:   "build",
 		Short: "Make the release manifest from a root tree and a learned boot",
 		Long: "Make an unsigned release manifest. Reference values come from the event log of a boot of this release on a known good device; with --learn-pcrs, the log must explain every exact register.\n" +
+			"With --kernel-image the boot may have been of another release on the same board and firmware: the registers that depend on the unified kernel image (4, 9, 11) are computed from the image, and no device needs to have booted it.\n" +
 			"Registers are judged as the board profile says, or --pcr, or else: 0,2,3,4,6,7,9,11,12 exact, 1,5,8,10,13,14,15 recorded.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd.OutOrStdout()) },
@@ -55,6 +56,7 @@ func newBuild() *cobra.Command {
 	f.StringVar(&b.rootHash, "verity-root-hash", "", "dm-verity root hash in `HEX`")
 	f.StringVar(&b.eventLog, "learn-eventlog", "", "event log `FILE` of the boot to learn from")
 	f.StringVar(&b.measured, "learn-pcrs", "", "registers of the same boot, JSON `FILE` {\"sha256\":{\"0\":\"hex\"}}")
+	f.StringVar(&b.image, "kernel-image", "", "unified kernel image `FILE` of this release, where the boot to learn from was of another one")
 	f.StringVarP(&b.out, "output", "o", "", "write the manifest to `FILE`")
 	b.walk.register(f)
 	for _, name := range []string{"version", "build-time", "learn-eventlog", "output"} {
@@ -145,7 +147,10 @@ func (b *buildFlags) learn(rules map[int]release.Rule) (release.Boot, error) {
 	if err != nil {
 		return release.Boot{}, cli.Fail(cli.Findings, "%s: %w", b.eventLog, err)
 	}
-	return boot, nil
+	if b.image == "" {
+		return boot, nil
+	}
+	return predict(boot, b.image)
 }
 
 // readMeasured reads the sha256 registers of a boot.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"ward/internal/format/pe/petest"
 )
 
 var update = flag.Bool("update", false, "rewrite golden parts of the scripts")
@@ -33,6 +35,10 @@ func TestScripts(t *testing.T) {
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
+			image := petest.Build(petest.Section{Name: ".cmdline", Data: "quiet"}, petest.Section{Name: ".linux", Data: "kernel"}, petest.Section{Name: ".initrd", Data: "initramfs"})
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "image.efi"), image, 0o644); err != nil {
+				return err
+			}
 			for name, source := range files {
 				b, err := os.ReadFile(source)
 				if err != nil {

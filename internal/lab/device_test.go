@@ -18,9 +18,12 @@ import (
 
 	"ward/internal/agent/localapi"
 	"ward/internal/fleet/ingest"
+	"ward/internal/format/dsse"
 	"ward/internal/format/pcr"
+	"ward/internal/lab/image"
 	"ward/internal/trust/event"
 	"ward/internal/trust/presence"
+	"ward/internal/trust/release"
 )
 
 // timelineOf sends the lab's lines to the test's log.
@@ -87,6 +90,7 @@ func TestDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 		reader.await(t, `"verdict":"contraindicated"`)
+		predicted(ctx, t, s)
 	})
 	t.Run("an unsigned image is refused and the silence is reported", func(t *testing.T) {
 		if _, err := unsignedKernel(ctx, s); err != nil {
@@ -330,4 +334,35 @@ func memory(ctx context.Context, t *testing.T, s *Stage) {
 	if st.Memory.ResidentKiB == 0 || st.Memory.ResidentKiB > budget {
 		t.Errorf("%d KiB resident, the budget is %d", st.Memory.ResidentKiB, budget)
 	}
+}
+
+// predicted holds the registers of the running device, which was booted from
+// the debug image, against those computed from the image alone.
+func predicted(ctx context.Context, t *testing.T, s *Stage) {
+	_, measured, err := bootRecord(ctx, s.vm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, err := publicPEM(s.PKI.Release.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := dsse.ParseKeyring(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	released, err := release.Open(s.Manifest, keys, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := Predict(released.Manifest().Boot, s.Image.UKIs[image.Debug])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, ref := range boot.PCRs {
+		if ref.Mode == release.Exact && !bytes.Equal(ref.Values[0], measured[n]) {
+			t.Errorf("PCR %d: predicted %s, the TPM has %s", n, ref.Values[0], measured[n])
+		}
+	}
+	t.Log("the registers of the altered image are those that were predicted from its bytes")
 }

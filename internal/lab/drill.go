@@ -10,6 +10,7 @@ import (
 	"ward/internal/fleet/ingest"
 	"ward/internal/lab/control"
 	"ward/internal/lab/image"
+	"ward/internal/lab/stranger"
 	"ward/internal/lab/vm"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -104,7 +105,7 @@ func unknownProgram(ctx context.Context, s *Stage) (Outcome, error) {
 	if err := s.goodBoot(ctx); err != nil {
 		return Outcome{}, err
 	}
-	program, err := stranger()
+	program, err := stranger.New()
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -103,8 +103,9 @@ func fileBaseline(tree string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Release learns the boot of an image, once for each image, and returns the
-// signed manifest.
+// Release predicts the boot of an image and returns the signed manifest. What
+// does not depend on the kernel image is learned from a golden boot, once for
+// each firmware and board.
 func (l *Lab) Release(ctx context.Context, img *image.Image) ([]byte, error) {
 	log, measured, err := l.learned(ctx, img)
 	if err != nil {
@@ -118,7 +119,11 @@ func (l *Lab) Release(ctx context.Context, img *image.Image) ([]byte, error) {
 	for _, p := range img.Board.PCRs {
 		rules[p.Index] = release.Rule{Mode: release.Mode(p.Mode), Reason: p.Reason}
 	}
-	boot, err := release.Learn(parsed, measured, rules)
+	profile, err := release.Learn(parsed, measured, rules)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := Predict(profile, img.UKIs[image.Release])
 	if err != nil {
 		return nil, err
 	}
@@ -137,14 +142,30 @@ func (l *Lab) Release(ctx context.Context, img *image.Image) ([]byte, error) {
 	return release.Sign(m, l.PKI.Release)
 }
 
-// learned returns the event log and the registers of a golden boot of the
-// image, from the cache where it was booted before.
+// Predict computes the boot of a kernel image from a profile.
+func Predict(profile release.Boot, u image.UKI) (release.Boot, error) {
+	b, err := os.ReadFile(u.Path)
+	if err != nil {
+		return release.Boot{}, fmt.Errorf("read kernel image: %w", err)
+	}
+	return release.Predict(profile, b)
+}
+
+// learned returns the event log and the registers of a golden boot on the
+// image's firmware and board, from the cache where there was one before.
 func (l *Lab) learned(ctx context.Context, img *image.Image) ([]byte, pcr.Values, error) {
 	key := sha256.New()
-	fmt.Fprintf(key, "golden boot 1\n%s\n%s\n", img.Digest, img.UKIs[image.Release].Path)
+	for _, file := range []string{img.Firmware, img.Variables, filepath.Join(img.Board.Dir, "board.toml")} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, nil, err
+		}
+		sum := sha256.Sum256(b)
+		key.Write(sum[:])
+	}
 	dir := filepath.Join(l.builder.Cache, "golden-"+hex.EncodeToString(key.Sum(nil))[:24])
 	if _, err := os.Stat(dir); err != nil {
-		l.Line.Say("release", "learning the boot from a golden device (once for each image)")
+		l.Line.Say("release", "learning the firmware from a golden boot (once for each firmware and board)")
 		if err := l.goldenBoot(ctx, img, dir); err != nil {
 			return nil, nil, err
 		}

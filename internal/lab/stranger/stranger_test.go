@@ -1,4 +1,4 @@
-package lab
+package stranger_test
 
 import (
 	"os"
@@ -6,17 +6,19 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+
+	"ward/internal/lab/stranger"
 )
 
 func TestStrangerRuns(t *testing.T) {
 	if runtime.GOARCH != "amd64" || runtime.GOOS != "linux" {
 		t.Skip("the stranger is an x86-64 Linux program")
 	}
-	a, err := stranger()
+	a, err := stranger.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := stranger()
+	b, err := stranger.New()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +30,7 @@ func TestStrangerRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(file).CombinedOutput()
-	if err != nil || string(out) != strangerMessage {
-		t.Fatalf("stranger printed %q, error %v; want %q", out, err, strangerMessage)
+	if err != nil || string(out) != stranger.Message {
+		t.Fatalf("stranger printed %q, error %v; want %q", out, err, stranger.Message)
 	}
 }

@@ -1,4 +1,6 @@
-package lab
+// Package stranger makes a program that is in no release: the attack of the
+// drill that runs one on the device.
+package stranger
 
 import (
 	"bytes"
@@ -10,19 +12,20 @@ import (
 // Where the stranger is loaded, and how much stands before its code: the ELF
 // header and one program header.
 const (
-	strangerBase    = 0x400000
-	elfHeaderSize   = 64
-	elfProgramSize  = 56
-	strangerMessage = "a program that is in no release\n"
+	loadBase       = 0x400000
+	elfHeaderSize  = 64
+	elfProgramSize = 56
+	// Message is what it prints.
+	Message = "a program that is in no release\n"
 )
 
-// stranger makes a small static ELF program for x86-64 Linux that prints one
+// New makes a small static ELF program for x86-64 Linux that prints one
 // line and exits. Sixteen random bytes at its end give every copy a digest of
 // its own: the kernel measures the same path and digest only once.
 // System V ABI, ELF-64 object file format; AMD64 supplement for the system calls.
-func stranger() ([]byte, error) {
+func New() ([]byte, error) {
 	var code bytes.Buffer
-	message := []byte(strangerMessage)
+	message := []byte(Message)
 	code.Write([]byte{0xb8, 1, 0, 0, 0})   // mov eax, 1 (write)
 	code.Write([]byte{0xbf, 1, 0, 0, 0})   // mov edi, 1
 	code.Write([]byte{0x48, 0x8d, 0x35})   // lea rsi, [rip+offset]
@@ -44,10 +47,10 @@ func stranger() ([]byte, error) {
 	out.Write([]byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	for _, v := range []any{
 		uint16(2), uint16(62), uint32(1), // executable, x86-64, version
-		uint64(strangerBase + head), uint64(elfHeaderSize), uint64(0), // entry, program headers, section headers
+		uint64(loadBase + head), uint64(elfHeaderSize), uint64(0), // entry, program headers, section headers
 		uint32(0), uint16(elfHeaderSize), uint16(elfProgramSize), uint16(1), uint16(0), uint16(0), uint16(0),
 		uint32(1), uint32(5), uint64(0), // load, read and execute, offset
-		uint64(strangerBase), uint64(strangerBase), size, size, uint64(0x1000),
+		uint64(loadBase), uint64(loadBase), size, size, uint64(0x1000),
 	} {
 		if err := binary.Write(&out, binary.LittleEndian, v); err != nil {
 			return nil, fmt.Errorf("write ELF header: %w", err)
