@@ -99,9 +99,6 @@ func (s *Stage) vmConfig() vm.Config {
 	return vm.Config{Device: s.Device, Firmware: s.Image.Firmware, BrokerPort: s.Broker.Port}
 }
 
-// VM is the running device.
-func (s *Stage) VM() *vm.VM { return s.vm }
-
 // PutKernel replaces the kernel image on the device's disk.
 func (s *Stage) PutKernel(ctx context.Context, file string) error {
 	return s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{image.BootFile: {Host: file, Mode: 0o644}})
@@ -127,9 +124,6 @@ func (s *Stage) Close() {
 	}
 	os.RemoveAll(s.dir)
 }
-
-// Dir is the stage's own folder, removed by Close.
-func (s *Stage) Dir() string { return s.dir }
 
 // Verdict is what a device reports about its boot.
 type Verdict struct {

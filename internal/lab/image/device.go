@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"ward/internal/lab/board"
 	"ward/internal/lab/disk"
@@ -163,15 +162,6 @@ func (img *Image) PutESP(ctx context.Context, dst string, files map[string]disk.
 		return err
 	}
 	return disk.PutFAT(ctx, dst, offset, files)
-}
-
-// DeleteESP removes a file from the ESP of a disk that no device is using.
-func (img *Image) DeleteESP(ctx context.Context, dst, name string) error {
-	offset, err := img.partitionOffset(board.UseESP)
-	if err != nil {
-		return err
-	}
-	return disk.DeleteFAT(ctx, dst, offset, strings.TrimPrefix(name, "/"))
 }
 
 func (img *Image) partitionOffset(use string) (int64, error) {

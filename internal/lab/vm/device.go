@@ -86,21 +86,6 @@ func OpenDevice(dir string) (*Device, error) {
 	return d, nil
 }
 
-// Clone copies the disk and the variable store into a device with a TPM of its
-// own: what a thief of the disk holds.
-func (d *Device) Clone(ctx context.Context, dir string, c DeviceConfig) (*Device, error) {
-	c.Variables = d.Variables()
-	clone, err := NewDevice(ctx, dir, c)
-	if err != nil {
-		return nil, err
-	}
-	// cp keeps the holes of the image.
-	if _, err := tool.Run(ctx, "cp", "--sparse=always", d.Disk(), clone.Disk()); err != nil {
-		return nil, fmt.Errorf("clone disk: %w", err)
-	}
-	return clone, nil
-}
-
 func (d *Device) makeTPM(ctx context.Context, c DeviceConfig) error {
 	if len(c.Banks) == 0 {
 		c.Banks = []string{"sha256"}

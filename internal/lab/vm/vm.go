@@ -190,9 +190,6 @@ func (v *VM) Ready() (control.Ready, time.Duration) {
 	return v.state, v.readyAt.Sub(v.started)
 }
 
-// Started is when QEMU was started.
-func (v *VM) Started() time.Time { return v.started }
-
 // Exited is closed when the device has switched off.
 func (v *VM) Exited() <-chan struct{} { return v.qemu.done }
 

@@ -15,14 +15,13 @@ import (
 
 // Types of events.
 const (
-	FindingRaised    = "ward.finding.raised"   // a condition holds from now on
-	FindingCleared   = "ward.finding.cleared"  // a condition no longer holds
-	FindingIncident  = "ward.finding.incident" // something happened
-	BootVerdict      = "ward.boot.verdict"     // the boot was appraised
-	DaemonStarted    = "ward.daemon.started"
-	DaemonStopped    = "ward.daemon.stopped"
-	LinkConnected    = "ward.link.connected"
-	LinkDisconnected = "ward.link.disconnected"
+	FindingRaised   = "ward.finding.raised"   // a condition holds from now on
+	FindingCleared  = "ward.finding.cleared"  // a condition no longer holds
+	FindingIncident = "ward.finding.incident" // something happened
+	BootVerdict     = "ward.boot.verdict"     // the boot was appraised
+	DaemonStarted   = "ward.daemon.started"
+	DaemonStopped   = "ward.daemon.stopped"
+	LinkConnected   = "ward.link.connected"
 )
 
 // Event is what a role records. Time is the wall clock's, zero for the moment

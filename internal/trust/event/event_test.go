@@ -42,14 +42,13 @@ func samples() map[string]event.Event {
 	verdict := plain(event.BootVerdict, `{"verdict":"contraindicated","claims":{"boot":"contraindicated","eventlog":"affirming"},"events":34,"imaEntries":93}`)
 	verdict.Severity = finding.Critical
 	return map[string]event.Event{
-		"finding-raised":    {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
-		"finding-cleared":   {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
-		"finding-incident":  {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},
-		"boot-verdict":      verdict,
-		"daemon-started":    plain(event.DaemonStarted, `{"session":7,"version":"1.0.0"}`),
-		"daemon-stopped":    plain(event.DaemonStopped, `{"session":7}`),
-		"link-connected":    plain(event.LinkConnected, `{"broker":"tls://broker.example:8883"}`),
-		"link-disconnected": plain(event.LinkDisconnected, `{"broker":"tls://broker.example:8883"}`),
+		"finding-raised":   {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
+		"finding-cleared":  {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
+		"finding-incident": {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},
+		"boot-verdict":     verdict,
+		"daemon-started":   plain(event.DaemonStarted, `{"session":7,"version":"1.0.0"}`),
+		"daemon-stopped":   plain(event.DaemonStopped, `{"session":7}`),
+		"link-connected":   plain(event.LinkConnected, `{"broker":"tls://broker.example:8883"}`),
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"time"
 )
 
 // Transport is what device/tpm sends through.
@@ -65,14 +64,6 @@ func Gone() Fault {
 func Hang(release <-chan struct{}) Fault {
 	return func(next Transport, command []byte) ([]byte, error) {
 		<-release
-		return next.Send(command)
-	}
-}
-
-// Slow lets the command through after a delay.
-func Slow(d time.Duration) Fault {
-	return func(next Transport, command []byte) ([]byte, error) {
-		time.Sleep(d)
 		return next.Send(command)
 	}
 }
