@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,7 +101,10 @@ func printEvent(w io.Writer, raw json.RawMessage, filter eventFilter, asJSON boo
 
 // eventLine is one event on one line: number, time, severity, what.
 func eventLine(e event.Decoded) string {
-	what := e.Type + report(e.Report)
+	what := e.Type
+	if text := event.ReportLine(e.Report); text != "" {
+		what += ": " + text
+	}
 	if f := e.Finding; f != nil {
 		what = string(f.Code) + where(*f)
 		switch {
@@ -116,23 +116,4 @@ func eventLine(e event.Decoded) string {
 
 	}
 	return fmt.Sprintf("%6d  %s  %-8s  %s", e.Sequence, e.Time.UTC().Format("2006-01-02 15:04:05.000"), e.Severity, event.Visible(what))
-}
-
-// report is what an event without a finding says, its plain values by name.
-func report(raw json.RawMessage) string {
-	var values map[string]any
-	if len(raw) == 0 || json.Unmarshal(raw, &values) != nil {
-		return ""
-	}
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		switch v := values[name].(type) {
-		case string, float64, bool:
-			parts = append(parts, fmt.Sprintf("%s %v", name, v))
-		}
-	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return ": " + strings.Join(parts, ", ")
 }

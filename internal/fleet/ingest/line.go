@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 
+	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 )
@@ -22,7 +23,7 @@ func (r Received) Line() string {
 				code += " " + suffix
 			}
 		} else if len(r.Event.Report) > 0 {
-			what = strings.TrimSpace(what + " " + string(r.Event.Report))
+			what = event.ReportLine(r.Event.Report)
 		}
 		what = fmt.Sprintf("%s [%d/%d]", what, r.Event.Epoch, r.Event.Sequence)
 		if r.Held {

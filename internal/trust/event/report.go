@@ -1,0 +1,33 @@
+package event
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// mainKey is what a report says first.
+const mainKey = "verdict"
+
+// ReportLine is a report in one line for people: its plain values by name, the
+// verdict first; lists and objects are left out. What is no report gives "".
+func ReportLine(report json.RawMessage) string {
+	var values map[string]any
+	if len(report) == 0 || json.Unmarshal(report, &values) != nil {
+		return ""
+	}
+	names := slices.Sorted(maps.Keys(values))
+	if i := slices.Index(names, mainKey); i > 0 {
+		names = slices.Insert(slices.Delete(names, i, i+1), 0, mainKey)
+	}
+	var parts []string
+	for _, name := range names {
+		switch v := values[name].(type) {
+		case string, float64, bool:
+			parts = append(parts, fmt.Sprintf("%s %v", name, v))
+		}
+	}
+	return Visible(strings.Join(parts, ", "))
+}
