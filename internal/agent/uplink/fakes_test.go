@@ -282,10 +282,19 @@ type delivery struct{ done chan struct{} }
 func (d delivery) Done() <-chan struct{} { return d.done }
 func (d delivery) Error() error          { return nil }
 
+// push queues a message as device/mqtt does: when the queue is full, the oldest
+// goes.
 func (c *conn) push(m mqtt.Message) {
-	select {
-	case c.messages <- m:
-	default:
+	for {
+		select {
+		case c.messages <- m:
+			return
+		default:
+		}
+		select {
+		case <-c.messages:
+		default:
+		}
 	}
 }
 

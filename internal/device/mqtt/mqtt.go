@@ -55,8 +55,8 @@ type Options struct {
 	KeepAlive    time.Duration
 	WriteTimeout time.Duration // 10 s if zero
 	Queue        int           // incoming messages that wait to be read, 64 if zero
-	// Backpressure makes a full queue stop the connection's reading; else what
-	// does not fit is dropped and counted. With it, the reader of Messages must
+	// Backpressure makes a full queue stop the connection's reading; else the
+	// oldest message goes and is counted. With it, the reader of Messages must
 	// not wait for this connection's own acknowledgements.
 	Backpressure bool
 	Log          *slog.Logger
@@ -160,10 +160,19 @@ func (c *Client) receive(_ paho.Client, m paho.Message) {
 		}
 		return
 	}
-	select {
-	case c.messages <- in:
-	default:
-		c.dropped.Add(1)
+	// paho calls this from one goroutine, so the loop ends: only the reader
+	// takes from the queue meanwhile.
+	for {
+		select {
+		case c.messages <- in:
+			return
+		default:
+		}
+		select {
+		case <-c.messages:
+			c.dropped.Add(1)
+		default:
+		}
 	}
 }
 
@@ -177,7 +186,8 @@ func (c *Client) end(err error) {
 // Messages are the incoming messages, in order. It is never closed: watch Done.
 func (c *Client) Messages() <-chan Message { return c.messages }
 
-// Dropped counts the messages that found the queue full.
+// Dropped counts the messages that had to go because the queue was full, the
+// oldest first: the newest receipt covers those before it.
 func (c *Client) Dropped() uint64 { return c.dropped.Load() }
 
 // Done is closed when the connection has ended; Err then says why.

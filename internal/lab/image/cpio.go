@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/u-root/u-root/pkg/cpio"
 )
 
 // An entry of an initramfs: a directory, a device node or a file.
@@ -23,10 +25,10 @@ const (
 )
 
 // writeCPIO makes an archive in the "new ASCII" format (kernel
-// Documentation/driver-api/early-userspace/buffer-format.rst). Entries are
-// sorted, inodes counted, times and owners zero; directories above an entry are
-// added.
-func writeCPIO(entries map[string]entry) []byte {
+// Documentation/driver-api/early-userspace/buffer-format.rst) with u-root's
+// writer. Entries are sorted, inodes counted, times and owners zero;
+// directories above an entry are added.
+func writeCPIO(entries map[string]entry) ([]byte, error) {
 	all := make(map[string]entry, len(entries))
 	for name, e := range entries {
 		all[name] = e
@@ -45,37 +47,19 @@ func writeCPIO(entries map[string]entry) []byte {
 		return slices.Compare(strings.Split(x, "/"), strings.Split(y, "/"))
 	})
 	var out bytes.Buffer
+	w := cpio.Newc.Writer(&out)
 	for i, name := range names {
-		writeCPIOEntry(&out, uint32(i+1), name, all[name])
+		e := all[name]
+		record := cpio.MakeReproducible(cpio.StaticRecord(e.data, cpio.Info{
+			Name: name, Mode: uint64(e.mode), Rmajor: uint64(e.major), Rminor: uint64(e.minor),
+		}))
+		record.Ino = uint64(i + 1)
+		if err := w.WriteRecord(record); err != nil {
+			return nil, fmt.Errorf("write %s to the archive: %w", name, err)
+		}
 	}
-	writeCPIOEntry(&out, 0, "TRAILER!!!", entry{})
-	for out.Len()%512 != 0 {
-		out.WriteByte(0)
+	if err := cpio.WriteTrailer(w); err != nil {
+		return nil, fmt.Errorf("end archive: %w", err)
 	}
-	return out.Bytes()
-}
-
-func writeCPIOEntry(out *bytes.Buffer, inode uint32, name string, e entry) {
-	links := uint32(1)
-	if e.mode&typeDir == typeDir && e.mode&typeFile != typeFile {
-		links = 2
-	}
-	out.WriteString("070701")
-	for _, v := range []uint32{
-		inode, e.mode, 0, 0, links, 0, uint32(len(e.data)),
-		0, 0, e.major, e.minor, uint32(len(name) + 1), 0,
-	} {
-		fmt.Fprintf(out, "%08X", v)
-	}
-	out.WriteString(name)
-	out.WriteByte(0)
-	padTo4(out)
-	out.Write(e.data)
-	padTo4(out)
-}
-
-func padTo4(out *bytes.Buffer) {
-	for out.Len()%4 != 0 {
-		out.WriteByte(0)
-	}
+	return out.Bytes(), nil
 }

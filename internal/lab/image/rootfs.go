@@ -233,7 +233,10 @@ func (b *Builder) initramfs(ctx context.Context, brd *board.Board, k kernel, ini
 		}
 		entries[name] = entry{mode: typeFile | mode, data: data}
 	}
-	archive := writeCPIO(entries)
+	archive, err := writeCPIO(entries)
+	if err != nil {
+		return "", fmt.Errorf("make initramfs: %w", err)
+	}
 	dir, err := b.step(ctx, "initramfs", []string{hashBytes(archive)}, func(dir string) error {
 		out, err := tool.Call{Name: "zstd", Args: []string{"-q", "-19", "-T1", "-c"}, Stdin: archive}.Run(ctx)
 		if err != nil {
