@@ -13,6 +13,7 @@ import (
 
 	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"
+	"ward/internal/scripttest"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 )
@@ -28,7 +29,7 @@ func TestLocalScripts(t *testing.T) {
 		Dir:           "testdata/local",
 		UpdateScripts: *update,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status": status,
+			"status": scripttest.Status,
 			"record": func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history) },
 			"more":   func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history[1:2]) },
 			"daemon": startDaemon,

@@ -5,11 +5,8 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"flag"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -17,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ward/internal/format/pcr"
+	"ward/internal/scripttest"
 )
 
 var update = flag.Bool("update", false, "rewrite golden parts of the scripts")
@@ -55,7 +53,7 @@ func TestScripts(t *testing.T) {
 			return os.WriteFile(filepath.Join(env.WorkDir, "violation.bin"), violation(), 0o644)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status":    status,
+			"status":    scripttest.Status,
 			"cut":       cut,
 			"pad":       pad,
 			"patch":     patch,
@@ -81,24 +79,6 @@ func violation() []byte {
 		return append(le.AppendUint32(e, uint32(len(data))), data...)
 	}
 	return append(entry("boot_aggregate", false), entry("/usr/bin/\x1b[31mred", true)...)
-}
-
-// status runs "status N wardctl ..." and wants the exit status N.
-func status(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: status N command [args]")
-	}
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			ts.Fatalf("%v", err)
-		}
-		got = exit.ExitCode()
-	}
-	if fmt.Sprint(got) != args[0] {
-		ts.Fatalf("exit status %d, want %s", got, args[0])
-	}
 }
 
 func write(ts *testscript.TestScript, name string, b []byte) {

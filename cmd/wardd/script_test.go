@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/format/dsse"
+	"ward/internal/scripttest"
 	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/release"
 )
@@ -61,7 +61,7 @@ func TestScripts(t *testing.T) {
 			)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status": status,
+			"status": scripttest.Status,
 			"expand": expand,
 			"await":  await,
 			"stop":   stop,
@@ -128,24 +128,6 @@ func paper(t *testing.T, d *appraisaltest.Device) map[string][]byte {
 		"empty":                 nil,
 		"schema":                sign(release.PayloadType, later, 1),
 		"type":                  sign("application/vnd.ward.receipt.v1+json", payload, 1),
-	}
-}
-
-// status runs "status N program ..." and wants the exit status N.
-func status(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: status N command [args]")
-	}
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			ts.Fatalf("%v", err)
-		}
-		got = exit.ExitCode()
-	}
-	if fmt.Sprint(got) != args[0] {
-		ts.Fatalf("exit status %d, want %s", got, args[0])
 	}
 }
 

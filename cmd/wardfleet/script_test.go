@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"flag"
 	"fmt"
 	"os/exec"
@@ -19,6 +18,7 @@ import (
 	"ward/internal/device/mqtt"
 	"ward/internal/format/chain"
 	"ward/internal/lab"
+	"ward/internal/scripttest"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status": status,
+			"status": scripttest.Status,
 			"broker": func(ts *testscript.TestScript, _ bool, _ []string) { startBroker(t, ts, pki) },
 			"device": func(ts *testscript.TestScript, _ bool, args []string) { device(t, ts, pki, args) },
 		},
@@ -95,23 +95,5 @@ func device(t *testing.T, ts *testscript.TestScript, pki *lab.PKI, args []string
 		if n >= first {
 			ts.Check(client.Publish(t.Context(), presence.Topic("acme", "pump-1", presence.Event), false, b))
 		}
-	}
-}
-
-// status runs "status N wardfleet ..." and wants the exit status N.
-func status(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: status N command [args]")
-	}
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			ts.Fatalf("%v", err)
-		}
-		got = exit.ExitCode()
-	}
-	if fmt.Sprint(got) != args[0] {
-		ts.Fatalf("exit status %d, want %s", got, args[0])
 	}
 }

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"errors"
 	"flag"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -13,6 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ward/internal/format/pe/petest"
+	"ward/internal/scripttest"
 )
 
 var update = flag.Bool("update", false, "rewrite golden parts of the scripts")
@@ -51,28 +49,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status": status,
+			"status": scripttest.Status,
 			"cut":    cut,
 		},
 	})
-}
-
-// status runs "status N wardrelease ..." and wants the exit status N.
-func status(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: status N command [args]")
-	}
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			ts.Fatalf("%v", err)
-		}
-		got = exit.ExitCode()
-	}
-	if fmt.Sprint(got) != args[0] {
-		ts.Fatalf("exit status %d, want %s", got, args[0])
-	}
 }
 
 // cut shortens a file to half: "cut FILE NEW".
