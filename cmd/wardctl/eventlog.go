@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/internal/cli"
+	"ward/internal/format/bootevent"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal"
@@ -203,7 +204,7 @@ func newShowReport(log *eventlog.Log, fs []finding.Finding) showReport {
 		v := eventReport{
 			Index: e.Index, Offset: e.Offset, PCR: e.PCR, Type: e.Type,
 			Digests: make(map[string]pcr.Digest), Rehashes: make(map[string]bool),
-			Data: append(pcr.Digest{}, e.Data...), Text: e.Describe(),
+			Data: append(pcr.Digest{}, e.Data...), Text: bootevent.Describe(e),
 		}
 		for _, d := range slices.Backward(e.Digests) { // of two, the first counts
 			v.Digests[d.Algorithm.String()] = d.Digest
@@ -228,6 +229,6 @@ func printEvents(w io.Writer, log *eventlog.Log) {
 			longest := e.Digests[n-1].Digest
 			digest = longest[:min(shownDigest, len(longest))].String()
 		}
-		fmt.Fprintf(w, "%4d %3d  %-12s  %-32s %s\n", e.Index, e.PCR, digest, strings.TrimPrefix(e.Type.String(), "EV_"), e.Describe())
+		fmt.Fprintf(w, "%4d %3d  %-12s  %-32s %s\n", e.Index, e.PCR, digest, strings.TrimPrefix(e.Type.String(), "EV_"), bootevent.Describe(e))
 	}
 }

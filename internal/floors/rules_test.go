@@ -43,14 +43,18 @@ var floorOf = []struct {
 // arrows are the only imports between packages of one floor.
 var arrows = map[string][]string{
 	"format/eventlog": {"format/pcr", "format/efi", "format/pe"},
-	"format/ima":      {"format/pcr"},
-	"format/userlog":  {"format/pcr"},
-	"trust/event":     {"trust/finding"},
-	"trust/release":   {"trust/baseline"},
-	"trust/appraisal": {"trust/*"},
-	"daemon":          {"config"},
-	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":             {"*"},
+	// what events say is apart from how the log is read: the reader decides, the words do not
+	"format/bootevent": {"format/eventlog", "format/pcr", "format/efi", "format/pe"},
+	"format/pcr":       {"format/sm3"}, // the one bank algorithm that Go's library does not have
+	"format/ima":       {"format/pcr"},
+	"format/imasig":    {"format/ima", "format/pcr"},
+	"format/userlog":   {"format/pcr"},
+	"trust/event":      {"trust/finding"},
+	"trust/release":    {"trust/baseline"},
+	"trust/appraisal":  {"trust/*"},
+	"daemon":           {"config"},
+	"command":          {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
+	"lab":              {"*"},
 }
 
 var rules = []rule{

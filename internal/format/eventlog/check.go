@@ -6,10 +6,10 @@ import (
 	"ward/internal/format/pcr"
 )
 
-// localitySignature begins the data of the event that states the locality at
+// LocalitySignature begins the data of the event that states the locality at
 // which the TPM was started (Firmware Profile, 10.4.5.3). Firmware may pad the
 // event behind the locality (coreboot does, to 50 bytes).
-const localitySignature = "StartupLocality\x00"
+const LocalitySignature = "StartupLocality\x00"
 
 // checkLocality takes the startup locality. What is checked: it stands before
 // the first extend of PCR 0 and names PCR 0, stands once, and is 0, 3 or 4.
@@ -17,12 +17,12 @@ const localitySignature = "StartupLocality\x00"
 func (p *parser) checkLocality() {
 	extended := false
 	for _, e := range p.log.Events {
-		extended = extended || e.PCR == 0 && e.extends()
-		if e.Type != EVNoAction || !bytes.HasPrefix(e.Data, []byte(localitySignature)) {
+		extended = extended || e.PCR == 0 && e.Extends()
+		if e.Type != EVNoAction || !bytes.HasPrefix(e.Data, []byte(LocalitySignature)) {
 			continue
 		}
 		switch {
-		case len(e.Data) == len(localitySignature):
+		case len(e.Data) == len(LocalitySignature):
 			p.anomaly(LocalityUnknown, e, "the event ends before the locality")
 		case e.PCR != 0:
 			p.anomaly(LocalityMisplaced, e, "it names PCR %d instead of 0", e.PCR)
@@ -31,7 +31,7 @@ func (p *parser) checkLocality() {
 		case p.log.StartupLocality != nil:
 			p.anomaly(LocalityRepeated, e, "the locality was already stated")
 		default:
-			l := e.Data[len(localitySignature)]
+			l := e.Data[len(LocalitySignature)]
 			if l != 0 && l != 3 && l != 4 {
 				p.anomaly(LocalityUnknown, e, "locality %d, want 0, 3 or 4", l)
 				continue
@@ -54,10 +54,10 @@ func (p *parser) checkSeparators(whole bool) {
 		if e.PCR < 0 || e.PCR > lastFirmwarePCR || e.Type != EVSeparator {
 			continue
 		}
-		switch separatorClass(e) {
-		case separatorError:
+		switch e.Separator() {
+		case SeparatorFailure:
 			p.anomaly(SeparatorError, e, "the firmware reports an error")
-		case separatorUnknown:
+		case SeparatorOther:
 			p.anomaly(SeparatorUnknown, e, "its digest is of no separator")
 			continue
 		}
@@ -76,19 +76,22 @@ func (p *parser) checkSeparators(whole bool) {
 	}
 }
 
-// Classes of separators, by what was extended.
+// SeparatorClass says what an EV_SEPARATOR event reports, by what was extended.
+type SeparatorClass uint8
+
+// Classes of separators.
 const (
-	separatorNormal = iota
-	separatorError
-	separatorUnknown
+	SeparatorNormal  SeparatorClass = iota
+	SeparatorFailure                // the firmware reports an error
+	SeparatorOther                  // no separator: another event under this name
 )
 
-// separatorClass judges by the digests alone where this build can compute one,
+// Separator judges an EV_SEPARATOR event by the digests alone where this build can compute one,
 // else by the data. Data longer than four bytes pass where they hash to the
 // digest and say nothing else than the four do.
-func separatorClass(e Event) int {
+func (e Event) Separator() SeparatorClass {
 	judged := false
-	class := separatorNormal
+	class := SeparatorNormal
 	for _, d := range e.Digests {
 		k, ok := separators[d.Algorithm]
 		if !ok {
@@ -98,14 +101,14 @@ func separatorClass(e Event) int {
 		switch {
 		case bytes.Equal(d.Digest, k.zeros), bytes.Equal(d.Digest, k.ones):
 		case bytes.Equal(d.Digest, k.failed):
-			class = max(class, separatorError)
+			class = max(class, SeparatorFailure)
 		case len(e.Data) > 4 && (isZero(e.Data) || isOnes(e.Data)) && e.Rehashes(d.Algorithm):
 		default:
-			class = separatorUnknown
+			class = SeparatorOther
 		}
 	}
 	if !judged && !isZero(e.Data) && !isOnes(e.Data) {
-		return separatorUnknown
+		return SeparatorOther
 	}
 	return class
 }
@@ -136,7 +139,7 @@ type separatorDigests struct{ zeros, ones, failed pcr.Digest }
 func (p *parser) checkDigests() {
 	for i, e := range p.log.Events {
 		switch {
-		case e.Type != EVNoAction && !e.extends():
+		case e.Type != EVNoAction && !e.Extends():
 			p.anomaly(PCROutOfRange, e, "it names PCR %d", uint32(e.PCR))
 		case e.Type == EVNoAction && e.PCR >= 0 && hasDigest(e):
 			p.anomaly(NoActionDigest, e, "an event that extends nothing has a digest")

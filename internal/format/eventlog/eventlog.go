@@ -81,6 +81,23 @@ func (e Event) Rehashes(a pcr.Algorithm) bool {
 	return ok && bytes.Equal(a.Sum(e.Data), d)
 }
 
+// Vouched tells whether the data hash to every digest that this build can
+// compute, and to one at least.
+func (e Event) Vouched() bool {
+	computed := false
+	for _, d := range e.Digests {
+		sum := d.Algorithm.Sum(e.Data)
+		if sum == nil {
+			continue
+		}
+		if !bytes.Equal(sum, d.Digest) {
+			return false
+		}
+		computed = true
+	}
+	return computed && e.Extends()
+}
+
 // AnomalyKind names a way in which a log breaks the rules.
 type AnomalyKind uint8
 
@@ -161,7 +178,7 @@ func (l *Log) Replay(a pcr.Algorithm) (*pcr.Bank, error) {
 	}
 	for _, e := range l.Events {
 		d, ok := e.Digest(a)
-		if !ok || !e.extends() {
+		if !ok || !e.Extends() {
 			continue
 		}
 		if err := bank.Extend(e.PCR, d); err != nil {
@@ -180,8 +197,8 @@ func (l *Log) has(a pcr.Algorithm) bool {
 	return false
 }
 
-// extends tells whether the TPM was extended for the event (Firmware Profile,
+// Extends tells whether the TPM was extended for the event (Firmware Profile,
 // 10.4.1: EV_NO_ACTION never extends).
-func (e Event) extends() bool {
+func (e Event) Extends() bool {
 	return e.Type != EVNoAction && e.PCR >= 0 && e.PCR < pcr.Count
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"ward/internal/format/bootevent"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 )
@@ -94,19 +95,19 @@ func TestOnlyDigestsAreTrusted(t *testing.T) {
 	}
 	for _, log := range []*eventlog.Log{a, b} {
 		e := log.Events[3]
-		if e.Rehashes(pcr.SHA256) || !strings.HasPrefix(e.Describe(), "untrusted: ") {
-			t.Errorf("%s: %q passes for what was measured", e.Type, e.Describe())
+		if e.Rehashes(pcr.SHA256) || !strings.HasPrefix(bootevent.Describe(e), "untrusted: ") {
+			t.Errorf("%s: %q passes for what was measured", e.Type, bootevent.Describe(e))
 		}
 	}
-	if e := a.Events[2]; !e.Rehashes(pcr.SHA256) || e.Describe() != "Calling EFI Application from Boot Option" {
-		t.Errorf("an honest action is described %q", e.Describe())
+	if e := a.Events[2]; !e.Rehashes(pcr.SHA256) || bootevent.Describe(e) != "Calling EFI Application from Boot Option" {
+		t.Errorf("an honest action is described %q", bootevent.Describe(e))
 	}
 
 	fake := measured{pcr: 4, kind: eventlog.EVSeparator, data: []byte{0, 0, 0, 0}, of: []byte("an image")}
 	log := mustParse(t, both.log(boot(fake)...))
 	wantKinds(t, log, eventlog.SeparatorUnknown)
-	if e := log.Events[3]; !strings.HasPrefix(e.Describe(), "untrusted: separator by name only") {
-		t.Errorf("a false separator is described %q", e.Describe())
+	if e := log.Events[3]; !strings.HasPrefix(bootevent.Describe(e), "untrusted: separator by name only") {
+		t.Errorf("a false separator is described %q", bootevent.Describe(e))
 	}
 	hidden := boot(fake)
 	hidden[3+4].kind = eventlog.EVEFIAction // the true separator of PCR 4, under another name

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"ward/internal/format/bootevent"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/finding"
@@ -80,7 +81,7 @@ func relabelled(log *parsedLog, bank pcr.Algorithm, index int, ref release.Refer
 			return nil // another accepted value than the one that the events explain
 		}
 		typeDiffers := e.Type.String() != want.Type
-		dataDiffers := want.Text != "" && !untrusted(want.Text) && untrusted(e.Describe())
+		dataDiffers := want.Text != "" && !untrusted(want.Text) && untrusted(bootevent.Describe(e))
 		if !typeDiffers && !dataDiffers || len(fs) == maxFindings {
 			continue
 		}

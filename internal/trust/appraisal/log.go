@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"ward/internal/format/bootevent"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/evidence"
@@ -136,7 +137,9 @@ func extending(log *parsedLog, bank pcr.Algorithm, index int) []eventlog.Event {
 const maxText = 200
 
 // describe says which event it is.
-func describe(e eventlog.Event) string { return shownText(e.PCR, e.Type.String(), e.Describe()) }
+func describe(e eventlog.Event) string {
+	return shownText(e.PCR, e.Type.String(), bootevent.Describe(e))
+}
 
 // kernelConfig is the PCR into which systemd's stub measures command lines and
 // credentials from beside the kernel image, logged word by word (UAPI group,

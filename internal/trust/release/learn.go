@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"ward/internal/format/bootevent"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 )
@@ -123,7 +124,7 @@ func referenceEvents(log *eventlog.Log, n int) []ReferenceEvent {
 			continue
 		}
 		if d, ok := e.Digest(pcr.SHA256); ok {
-			events = append(events, ReferenceEvent{Type: e.Type.String(), Digest: d, Text: printable(e.Describe())})
+			events = append(events, ReferenceEvent{Type: e.Type.String(), Digest: d, Text: printable(bootevent.Describe(e))})
 		}
 	}
 	return events

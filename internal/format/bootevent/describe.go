@@ -1,4 +1,8 @@
-package eventlog
+// Package bootevent says what the events of a firmware's log state: text for
+// people and values for policies, by event type (TCG PC Client Platform Firmware
+// Profile, section 10; UEFI; what shim, GRUB, systemd and the kernel add). What
+// does not hash to its event's digest is untrusted, and marked so.
+package bootevent
 
 import (
 	"bytes"
@@ -10,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"ward/internal/format/efi"
+	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 )
 
@@ -19,59 +24,45 @@ const untrusted = "untrusted: "
 // maxText bounds a description, in runes.
 const maxText = 200
 
-// Describe says in a few words, on one printable line, what the event states
+// Describe says in a few words, on one printable line, what an event states
 // about itself. It begins with "untrusted: " where the data do not hash to the
 // event's digest: of image loads, firmware blobs and the like the digest is of
 // something else, and of events that extend nothing it is of nothing. Places in
 // memory of image loads are left out, so that two boots read the same.
-func (e Event) Describe() string {
-	text := printable(e.statement())
-	if e.Type == EVSeparator && separatorClass(e) != separatorUnknown || e.vouched() {
+func Describe(e eventlog.Event) string {
+	text := printable(event{e}.statement())
+	if e.Type == eventlog.EVSeparator && e.Separator() != eventlog.SeparatorOther || e.Vouched() {
 		return text
 	}
 	return untrusted + text
 }
 
-// vouched tells whether the data hash to every digest that this build can
-// compute, and to one at least.
-func (e Event) vouched() bool {
-	computed := false
-	for _, d := range e.Digests {
-		sum := d.Algorithm.Sum(e.Data)
-		if sum == nil {
-			continue
-		}
-		if !bytes.Equal(sum, d.Digest) {
-			return false
-		}
-		computed = true
-	}
-	return computed && e.extends()
-}
+// event is an event with the words about it.
+type event struct{ eventlog.Event }
 
-func (e Event) statement() string {
+func (e event) statement() string {
 	switch e.Type {
-	case EVSeparator:
+	case eventlog.EVSeparator:
 		return e.separator()
-	case EVNoAction:
+	case eventlog.EVNoAction:
 		return e.noAction()
-	case EVEFIVariableConfig, EVEFIVariableBoot, EVEFIVariableBoot2, EVEFIVariableAuth:
+	case eventlog.EVEFIVariableConfig, eventlog.EVEFIVariableBoot, eventlog.EVEFIVariableBoot2, eventlog.EVEFIVariableAuth:
 		return e.variable()
-	case EVEFIBootApplication, EVEFIBootDriver, EVEFIRuntimeDriver:
+	case eventlog.EVEFIBootApplication, eventlog.EVEFIBootDriver, eventlog.EVEFIRuntimeDriver:
 		return e.image()
-	case EVEFIFirmwareBlob, EVSCRTMContents, EVPostCode, EVNonhostCode:
+	case eventlog.EVEFIFirmwareBlob, eventlog.EVSCRTMContents, eventlog.EVPostCode, eventlog.EVNonhostCode:
 		return e.blob(false)
-	case EVEFIFirmwareBlob2, EVPostCode2:
+	case eventlog.EVEFIFirmwareBlob2, eventlog.EVPostCode2:
 		return e.blob(true)
-	case EVEFIHandoffTables:
+	case eventlog.EVEFIHandoffTables:
 		return e.tables(false)
-	case EVEFIHandoffTables2:
+	case eventlog.EVEFIHandoffTables2:
 		return e.tables(true)
-	case EVEFIGPT, EVEFIGPT2:
+	case eventlog.EVEFIGPT, eventlog.EVEFIGPT2:
 		return e.partitions()
-	case EVEventTag:
+	case eventlog.EVEventTag:
 		return e.tag()
-	case EVSCRTMVersion:
+	case eventlog.EVSCRTMVersion:
 		if len(e.Data) == len(efi.GUID{}) && !isUTF16(e.Data) {
 			return efi.GUID(e.Data).String()
 		}
@@ -79,11 +70,11 @@ func (e Event) statement() string {
 	return content(e.Data)
 }
 
-func (e Event) separator() string {
-	switch separatorClass(e) {
-	case separatorError:
+func (e event) separator() string {
+	switch e.Separator() {
+	case eventlog.SeparatorFailure:
 		return "separator: the firmware reports an error"
-	case separatorUnknown:
+	case eventlog.SeparatorOther:
 		return "separator by name only: " + content(e.Data)
 	}
 	return "separator"
@@ -93,12 +84,12 @@ func (e Event) separator() string {
 // values (Firmware Profile, 10.4.5.2).
 const sp800155 = "SP800-155 Event"
 
-func (e Event) noAction() string {
+func (e event) noAction() string {
 	switch {
 	case bytes.HasPrefix(e.Data, []byte("Spec ID Event")):
-		return trimZero(string(e.Data[:min(len(e.Data), len(specAgile))]))
-	case bytes.HasPrefix(e.Data, []byte(localitySignature)) && len(e.Data) > len(localitySignature):
-		return fmt.Sprintf("startup locality %d", e.Data[len(localitySignature)])
+		return untilNUL(string(e.Data[:min(len(e.Data), len("Spec ID Event03\x00"))]))
+	case bytes.HasPrefix(e.Data, []byte(eventlog.LocalitySignature)) && len(e.Data) > len(eventlog.LocalitySignature):
+		return fmt.Sprintf("startup locality %d", e.Data[len(eventlog.LocalitySignature)])
 	case bytes.HasPrefix(e.Data, []byte(sp800155)):
 		return "firmware reference manifest (SP 800-155)"
 	}
@@ -116,7 +107,7 @@ var switchVariables = map[string]bool{
 	"SecureBoot": true, "AuditMode": true, "DeployedMode": true, "SetupMode": true, "MokSBState": true, "MokListTrusted": true,
 }
 
-func (e Event) variable() string {
+func (e event) variable() string {
 	v, err := efi.ParseVariable(e.Data)
 	if err != nil {
 		return content(e.Data)
@@ -128,7 +119,7 @@ func (e Event) variable() string {
 	switch {
 	case len(v.Data) == 0:
 		return name + " is empty"
-	case e.Type == EVEFIVariableAuth && (v.Vendor == efi.ImageSecurity || signatureVariables[v.Name] || v.Name == "Shim" || v.Name == "vendor_db"):
+	case e.Type == eventlog.EVEFIVariableAuth && (v.Vendor == efi.ImageSecurity || signatureVariables[v.Name] || v.Name == "Shim" || v.Name == "vendor_db"):
 		return "authority " + name + ": " + authority(v.Data)
 	case signatureVariables[v.Name]:
 		return name + ": " + signatures(v.Data)
@@ -198,7 +189,7 @@ func authority(b []byte) string {
 	return content(b)
 }
 
-func (e Event) image() string {
+func (e event) image() string {
 	i, err := efi.ParseImage(e.Data)
 	if err != nil {
 		return content(e.Data)
@@ -211,19 +202,19 @@ func (e Event) image() string {
 
 // blob describes firmware volumes and POST code, which have a place and a size,
 // a name, or nine bytes of either.
-func (e Event) blob(described bool) string {
+func (e event) blob(described bool) string {
 	b, err := efi.ParseBlob(e.Data, described)
 	if err != nil || !described && isText(e.Data) {
 		return content(e.Data)
 	}
 	text := fmt.Sprintf("firmware at 0x%x, 0x%x bytes", b.Base, b.Length)
 	if b.Description != "" {
-		text = trimZero(b.Description) + ", " + text
+		text = untilNUL(b.Description) + ", " + text
 	}
 	return text
 }
 
-func (e Event) tables(described bool) string {
+func (e event) tables(described bool) string {
 	tables, err := efi.ParseTables(e.Data, described)
 	if err != nil {
 		return content(e.Data)
@@ -235,7 +226,7 @@ func (e Event) tables(described bool) string {
 	return "configuration tables: " + strings.Join(list, ", ")
 }
 
-func (e Event) partitions() string {
+func (e event) partitions() string {
 	t, err := efi.ParsePartitionTable(e.Data)
 	if err != nil {
 		return content(e.Data)
@@ -254,7 +245,7 @@ var tags = map[uint32]string{
 	0xdac08e1a: "microcode add-on",
 }
 
-func (e Event) tag() string {
+func (e event) tag() string {
 	const head = 8
 	if len(e.Data) < head {
 		return content(e.Data)
@@ -322,4 +313,11 @@ func printable(s string) string {
 		}
 	}
 	return strings.TrimRight(b.String(), " ")
+}
+
+func isZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
+
+func untilNUL(s string) string {
+	head, _, _ := strings.Cut(s, "\x00")
+	return head
 }

@@ -1,4 +1,4 @@
-package eventlog_test
+package bootevent_test
 
 import (
 	"encoding/binary"
@@ -12,7 +12,9 @@ import (
 	"unicode"
 	"unicode/utf16"
 
+	"ward/internal/format/bootevent"
 	"ward/internal/format/eventlog"
+	"ward/internal/format/pcr"
 )
 
 func utf16le(s string) []byte {
@@ -76,6 +78,37 @@ func blob(base, length uint64) []byte {
 	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, base), length)
 }
 
+// corpus holds logs of real machines, captures those of the virtual device.
+const (
+	corpus   = "../../../../shared/corpus/eventlog"
+	captures = "../eventlog/testdata"
+)
+
+// made is an event whose digest is of its data, or of something else.
+func made(index int, kind eventlog.EventType, data, of []byte) eventlog.Event {
+	if of == nil {
+		of = data
+	}
+	e := eventlog.Event{Index: 1, PCR: index, Type: kind, Data: data}
+	for _, a := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256} {
+		e.Digests = append(e.Digests, eventlog.TaggedDigest{Algorithm: a, Digest: a.Sum(of)})
+	}
+	return e
+}
+
+func readLog(t *testing.T, file string) []eventlog.Event {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := eventlog.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log.Events
+}
+
 func TestDescribe(t *testing.T) {
 	const path = `PciRoot(0x0)/Pci(0x1,0x0)/NVMe(0x1,0000000000000000)/HD(1,GPT,0a6c1f4e-7f52-4a39-9d0e-5741524c4401,0x800,0x30000)/\EFI\BOOT\BOOTX64.EFI`
 	option := append(unhex("01000000"), byte(len(diskPath(`\EFI\BOOT\BOOTX64.EFI`))), 0)
@@ -125,8 +158,8 @@ func TestDescribe(t *testing.T) {
 		{"long", eventlog.EVAction, []byte(strings.Repeat("x", 1000)), nil, strings.Repeat("x", 200) + "..."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e := mustParse(t, both.log(measured{pcr: 4, kind: c.kind, data: c.data, of: c.of})).Events[1]
-			if got := e.Describe(); got != c.want {
+			e := made(4, c.kind, c.data, c.of)
+			if got := bootevent.Describe(e); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -136,13 +169,13 @@ func TestDescribe(t *testing.T) {
 // Whatever a log holds, a description is one printable line of bounded length.
 func TestDescriptionsOfCorpus(t *testing.T) {
 	files, _ := filepath.Glob(filepath.Join(corpus, "*.bin"))
-	captured, _ := filepath.Glob(filepath.Join("testdata", "*.bin"))
-	if files = append(files, captured...); len(files) == 0 {
-		t.Skipf("no logs in %s or testdata", corpus)
+	captured, _ := filepath.Glob(filepath.Join(captures, "*.bin"))
+	if files = append(files, captured...); len(captured) == 0 {
+		t.Fatalf("no captured logs in %s", captures)
 	}
 	for _, file := range files {
-		for _, e := range mustParse(t, readFile(t, file)).Events {
-			text := e.Describe()
+		for _, e := range readLog(t, file) {
+			text := bootevent.Describe(e)
 			if text == "" || len([]rune(text)) > 250 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 				t.Errorf("%s event %d, %s: %q", filepath.Base(file), e.Index, e.Type, text)
 			}
@@ -156,7 +189,7 @@ func TestDescriptionsOfMachine(t *testing.T) {
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("no event log %s", file)
 	}
-	events := mustParse(t, readFile(t, file)).Events
+	events := readLog(t, file)
 	for i, want := range map[int]string{
 		0:  "untrusted: Spec ID Event03",
 		3:  "SecureBoot enabled",
@@ -169,7 +202,7 @@ func TestDescriptionsOfMachine(t *testing.T) {
 		26: `untrusted: \EFI\redhat\grubx64.efi`,
 		29: "untrusted: grub_cmd [ -f (hd0,gpt1)/EFI/redhat/grubenv ]",
 	} {
-		if got := events[i].Describe(); got != want {
+		if got := bootevent.Describe(events[i]); got != want {
 			t.Errorf("event %d: %s, want %s", i, got, want)
 		}
 	}
