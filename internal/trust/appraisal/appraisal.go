@@ -9,6 +9,7 @@ package appraisal
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"fmt"
 	"io"
 	"time"
@@ -22,9 +23,17 @@ import (
 
 // Policy is what the one who appraises decides beforehand.
 type Policy struct {
-	BringUp  bool            // report everything, judge nothing
-	Baseline *baseline.Index // the release's files; nil: what ran cannot be judged
+	BringUp  bool             // report everything, judge nothing
+	Baseline *baseline.Index  // the release's files; nil: what ran cannot be judged
+	AK       *ecdsa.PublicKey // the device's attestation key; nil: none is known, and no quote counts
+	Direct   bool             // the registers were read from the TPM by whoever appraises: no quote need vouch for them
+	Device   *Name            // whose evidence it must be; nil: anybody's
+	Nonce    []byte           // what was asked; empty: nothing was, and the evidence's own nonce counts
+	Since    *Since           // what earlier evidence of the device has established; nil: nothing
 }
+
+// Name is a device's full name.
+type Name struct{ Tenant, Device string }
 
 // maxFindings bounds the findings of one kind of check, so that a log or list
 // full of strangers does not fill the memory; what is beyond it is counted.
@@ -42,30 +51,43 @@ func Appraise(e evidence.Evidence, r *release.Verified, p Policy, now time.Time)
 //
 // What is checked, in this order:
 //
-//  1. release: there is a verified release, of this bank, and it judges PCRs.
-//  2. eventlog: the log is there, can be read, is whole and keeps its rules;
+//  1. name: the evidence is of the device that was asked.
+//  2. release: there is a verified release, of this bank, and it judges PCRs.
+//  3. quote: the TPM vouches for the registers (judgeQuotes).
+//  4. eventlog: the log is there, can be read, is whole and keeps its rules;
 //     exactly one separator, not the error one, in each of PCR 0 to 7.
-//  3. pcrs: every PCR was read, and replaying the log gives its value: for each
+//  5. pcrs: every PCR was read, and replaying the logs gives its value: for each
 //     judged PCR and each of PCR 0 to 7. One without events is at its reset
-//     value. PCR 10 is left to step 5. Others that the release does not judge
+//     value. PCR 10 is left to step 8. Others that the release does not judge
 //     are extended from user space too; they are reported.
-//  4. boot: each judged PCR holds a value that the release names; where it does
+//  6. boot: each judged PCR holds a value that the release names; where it does
 //     not, the events that make the difference are named; where it does, the
 //     log's labels are those of the release.
-//  5. runtime: the IMA list begins with the boot_aggregate of this boot, a
-//     prefix of it gives PCR 10, nothing in it is a violation, and every file
-//     in it is one of the release.
-//  6. the verdict joins the claims: contraindicated wins over none, none over
+//  7. secureboot: Secure Boot stood as the release demands.
+//  8. runtime: the IMA list begins with the boot_aggregate of this boot, or goes
+//     on where earlier evidence ended; a prefix of it gives PCR 10, nothing in it
+//     is a violation, and every file in it is one of the release.
+//  9. the verdict joins the claims: contraindicated wins over none, none over
 //     warning, warning over affirming. In bring-up mode it is none.
 func AppraiseList(e evidence.Evidence, list io.Reader, truncated func() bool, r *release.Verified, p Policy, now time.Time) Result {
 	res := Result{Claims: make(map[Claim]Tier, len(claims)), PCRs: make(map[int]PCRResult), BringUp: p.BringUp}
 
+	foreign := judgeName(&res, e, p)
 	boot := judgeRelease(&res, e, r)
+	var v vouched
+	if !foreign {
+		v = judgeQuotes(&res, e, p)
+	}
+	read := len(e.PCRs) > 0
+	e.PCRs = v.registers
 	log := judgeEventLog(&res, e)
 	replayed := replay(&res, e, log)
-	judgePCRs(&res, e, log, replayed, boot)
-	judgeBoot(&res, e, log, boot)
-	judgeRuntime(&res, e, list, truncated, replayed, p.Baseline)
+	if !judgeStale(&res, v, e.Bank, replayed) {
+		judgePCRs(&res, e, log, replayed, boot, read)
+		judgeBoot(&res, e, log, boot)
+		verified := judgeRuntime(&res, e, list, truncated, replayed, p)
+		res.next(e, v, verified, p.Since)
+	}
 
 	res.Verdict = Affirming
 	for _, c := range claims {
@@ -76,6 +98,17 @@ func AppraiseList(e evidence.Evidence, list io.Reader, truncated func() bool, r 
 		res.find(finding.New(finding.DaemonBringUp, "reported, not judged"))
 	}
 	return res
+}
+
+// judgeName tells whether the evidence is of another device than the one that
+// was asked.
+func judgeName(res *Result, e evidence.Evidence, p Policy) (foreign bool) {
+	if p.Device == nil || *p.Device == (Name{e.Tenant, e.Device}) {
+		return false
+	}
+	res.lower(ClaimQuote, Contraindicated)
+	res.find(finding.New(finding.EvidenceForeign, "").Want(p.Device.Tenant+"/"+p.Device.Device, UntrustedPath(e.Tenant+"/"+e.Device)))
+	return true
 }
 
 // judgeRelease decides whether there is something to judge against.

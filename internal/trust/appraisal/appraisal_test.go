@@ -24,7 +24,8 @@ var now = time.Unix(1_700_000_000, 0)
 // appraise judges a device on paper by its own release and baseline.
 func appraise(t *testing.T, d *appraisaltest.Device, e evidence.Evidence) appraisal.Result {
 	t.Helper()
-	return appraisal.Appraise(e, d.Verified(t), appraisal.Policy{Baseline: d.Index(t)}, now)
+	d.Quote(t, &e)
+	return appraisal.Appraise(e, d.Verified(t), d.Policy(t), now)
 }
 
 func codes(r appraisal.Result) []finding.Code {
@@ -47,12 +48,12 @@ func TestHonestBootIsAffirming(t *testing.T) {
 	d := appraisaltest.New(t)
 	r := appraise(t, d, d.Evidence())
 	wantVerdict(t, r, appraisal.Affirming)
-	for _, c := range []appraisal.Claim{appraisal.ClaimRelease, appraisal.ClaimEventLog, appraisal.ClaimPCRs, appraisal.ClaimBoot, appraisal.ClaimRuntime} {
+	for _, c := range []appraisal.Claim{appraisal.ClaimRelease, appraisal.ClaimQuote, appraisal.ClaimEventLog, appraisal.ClaimPCRs, appraisal.ClaimBoot, appraisal.ClaimRuntime} {
 		if r.Claims[c] != appraisal.Affirming {
 			t.Errorf("claim %s is %s", c, r.Claims[c])
 		}
 	}
-	for i, want := range map[int]appraisal.State{0: appraisal.Matches, 4: appraisal.Matches, 11: appraisal.Matches, 10: appraisal.Recorded, 14: appraisal.Reset, 17: appraisal.Reset} {
+	for i, want := range map[int]appraisal.State{0: appraisal.Matches, 4: appraisal.Matches, 11: appraisal.Matches, 10: appraisal.Recorded, 14: appraisal.Reset} {
 		if got := r.PCRs[i].State; got != want {
 			t.Errorf("PCR %d: %s, want %s", i, got, want)
 		}
@@ -151,13 +152,14 @@ func readFile(t *testing.T, name string) []byte {
 // Verifies: SR-008
 func TestBringUpJudgesNothingAndReportsAll(t *testing.T) {
 	d := appraisaltest.New(t)
-	policy := appraisal.Policy{BringUp: true, Baseline: d.Index(t)}
-	r := appraisal.Appraise(d.Evidence(), d.Verified(t), policy, now)
+	policy := d.Policy(t)
+	policy.BringUp = true
+	r := appraisal.Appraise(d.Quoted(t, nil, evidence.Record{}), d.Verified(t), policy, now)
 	wantVerdict(t, r, appraisal.None, finding.DaemonBringUp)
 	if !r.BringUp {
 		t.Error("the result does not say that it is of bring-up mode")
 	}
-	e := d.Evidence()
+	e := d.Quoted(t, nil, evidence.Record{})
 	e.EventLog = appraisaltest.Log()
 	r = appraisal.Appraise(e, d.Verified(t), policy, now)
 	if got := codes(r); r.Verdict != appraisal.None || !slices.Contains(got, finding.BootPCRUnexplained) || !slices.Contains(got, finding.DaemonBringUp) {

@@ -9,11 +9,12 @@ import (
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/appraisal/appraisaltest"
+	"ward/internal/trust/evidence"
 )
 
 func BenchmarkAppraise(b *testing.B) {
 	d := appraisaltest.New(b)
-	e, verified, policy := d.Evidence(), d.Verified(b), appraisal.Policy{Baseline: d.Index(b)}
+	e, verified, policy := d.Quoted(b, nil, evidence.Record{}), d.Verified(b), d.Policy(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if r := appraisal.Appraise(e, verified, policy, now); r.Verdict != appraisal.Affirming {

@@ -11,6 +11,7 @@ import (
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/appraisal/appraisaltest"
+	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
 )
 
@@ -64,8 +65,9 @@ func relabel(to eventlog.EventType) func([]byte, eventlog.Event) []byte {
 func TestNoChangedEventIsAffirming(t *testing.T) {
 	for name, raw := range logs(t) {
 		d := appraisaltest.Booted(t, raw, appraisaltest.Program("/init"))
-		verified, policy := d.Verified(t), appraisal.Policy{Baseline: d.Index(t)}
-		honest := appraisal.Appraise(d.Evidence(), verified, policy, now)
+		verified, policy := d.Verified(t), d.Policy(t)
+		quoted := d.Quoted(t, nil, evidence.Record{})
+		honest := appraisal.Appraise(quoted, verified, policy, now)
 		log, err := eventlog.Parse(raw)
 		if err != nil {
 			t.Fatal(err)
@@ -83,9 +85,9 @@ func TestNoChangedEventIsAffirming(t *testing.T) {
 				if changed == nil || m.name == "data altered" && i+1 == len(log.Events) {
 					continue
 				}
-				evidence := d.Evidence()
-				evidence.EventLog = slices.Concat(raw[:e.Offset], changed, raw[end:])
-				r := appraisal.Appraise(evidence, verified, policy, now)
+				altered := quoted
+				altered.EventLog = slices.Concat(raw[:e.Offset], changed, raw[end:])
+				r := appraisal.Appraise(altered, verified, policy, now)
 				what := fmt.Sprintf("%s: event %d (%s in PCR %d) %s", name, i, e.Type, e.PCR, m.name)
 				if r.Verdict == appraisal.Affirming || len(r.Findings) <= len(honest.Findings) {
 					t.Errorf("%s: %s with %v", what, r.Verdict, codes(r))
@@ -159,7 +161,7 @@ func TestCompletenessEveryEventOfAPCRDeleted(t *testing.T) {
 // Verifies: SR-003 SR-007
 func TestCutLogIsUnverifiable(t *testing.T) {
 	d := appraisaltest.New(t)
-	verified, policy := d.Verified(t), appraisal.Policy{Baseline: d.Index(t)}
+	verified, policy, quoted := d.Verified(t), d.Policy(t), d.Quoted(t, nil, evidence.Record{})
 	log, err := eventlog.Parse(d.Log)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +171,7 @@ func TestCutLogIsUnverifiable(t *testing.T) {
 		border[e.Offset] = true
 	}
 	for n := range len(d.Log) {
-		e := d.Evidence()
+		e := quoted
 		e.EventLog = d.Log[:n]
 		r := appraisal.Appraise(e, verified, policy, now)
 		if r.Verdict == appraisal.Affirming {
@@ -183,12 +185,12 @@ func TestCutLogIsUnverifiable(t *testing.T) {
 
 func FuzzNothingButTheLogIsAffirming(f *testing.F) {
 	d := appraisaltest.New(f)
-	verified, policy := d.Verified(f), appraisal.Policy{Baseline: d.Index(f)}
+	verified, policy, quoted := d.Verified(f), d.Policy(f), d.Quoted(f, nil, evidence.Record{})
 	f.Add(d.Log)
 	f.Add(appraisaltest.Log())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e := d.Evidence()
+		e := quoted
 		e.EventLog = b
 		r := appraisal.Appraise(e, verified, policy, now)
 		if r.Verdict != appraisal.Affirming {
@@ -212,12 +214,12 @@ func FuzzNothingButTheLogIsAffirming(f *testing.F) {
 
 func FuzzIMAListIsNeverAffirmingUnlessItFits(f *testing.F) {
 	d := appraisaltest.New(f)
-	verified, policy := d.Verified(f), appraisal.Policy{Baseline: d.Index(f)}
+	verified, policy, quoted := d.Verified(f), d.Policy(f), d.Quoted(f, nil, evidence.Record{})
 	f.Add(d.List)
 	f.Add([]byte{})
 	f.Add(d.List[:len(d.List)-3])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e := d.Evidence()
+		e := quoted
 		e.IMA = b
 		r := appraisal.Appraise(e, verified, policy, now)
 		if r.Verdict == appraisal.Affirming && !bytes.Equal(r.PCRs[10].Replayed, d.PCRs[10]) {

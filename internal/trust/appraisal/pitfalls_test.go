@@ -143,7 +143,7 @@ func TestUnreadableEvidenceIsNeverAPass(t *testing.T) {
 		"log absent":       {func(e *evidence.Evidence) { e.EventLog, e.EventLogError = nil, evidence.Absent }, []finding.Code{finding.BootLogUnreadable}},
 		"log random":       {func(e *evidence.Evidence) { e.EventLog = bytes.Repeat([]byte{0xa5, 0x3c}, 300) }, []finding.Code{finding.BootLogUnreadable}},
 		"log cut":          {func(e *evidence.Evidence) { e.EventLog = e.EventLog[:len(e.EventLog)-1] }, []finding.Code{finding.BootLogTruncated}},
-		"registers absent": {func(e *evidence.Evidence) { e.PCRs, e.PCRError = nil, "there is no TPM" }, []finding.Code{finding.BootPCRUnreadable}},
+		"registers absent": {func(e *evidence.Evidence) { e.PCRs, e.PCRError = nil, "there is no TPM" }, []finding.Code{finding.QuoteMissing, finding.BootPCRUnreadable}},
 		"bank other":       {func(e *evidence.Evidence) { e.Bank = pcr.SHA1 }, nil},
 		"bank unknown":     {func(e *evidence.Evidence) { e.Bank = 0 }, nil},
 		"list absent":      {func(e *evidence.Evidence) { e.IMA, e.IMAError = nil, evidence.Absent }, []finding.Code{finding.IMAAbsent}},
@@ -175,9 +175,11 @@ func TestMissingRegister(t *testing.T) {
 	for _, index := range []int{0, 4, 10, 11} {
 		d := appraisaltest.New(t)
 		delete(d.PCRs, index)
-		r := appraise(t, d, d.Evidence())
-		wantVerdict(t, r, appraisal.None, finding.BootPCRUnreadable)
-		if got := *r.Findings[0].PCR; got != index {
+		policy := d.Policy(t)
+		policy.AK, policy.Direct = nil, true
+		r := appraisal.Appraise(d.Evidence(), d.Verified(t), policy, now)
+		wantVerdict(t, r, appraisal.None, finding.QuoteMissing, finding.BootPCRUnreadable)
+		if got := *r.Findings[1].PCR; got != index {
 			t.Errorf("PCR %d: finding about PCR %d", index, got)
 		}
 	}
@@ -263,11 +265,11 @@ func TestPaddedStartupLocality(t *testing.T) {
 // Verifies: SR-007
 func TestNoBaselineIsNotAPass(t *testing.T) {
 	d := appraisaltest.New(t)
-	r := appraisal.Appraise(d.Evidence(), d.Verified(t), appraisal.Policy{}, now)
+	r := appraisal.Appraise(d.Quoted(t, nil, evidence.Record{}), d.Verified(t), appraisal.Policy{AK: &d.AK.PublicKey}, now)
 	wantVerdict(t, r, appraisal.None, finding.IMANotJudged)
-	r = appraisal.Appraise(d.Evidence(), nil, appraisal.Policy{Baseline: d.Index(t)}, now)
+	r = appraisal.Appraise(d.Quoted(t, nil, evidence.Record{}), nil, d.Policy(t), now)
 	wantVerdict(t, r, appraisal.None, finding.BootNotJudged)
-	r = appraisal.Appraise(d.Evidence(), new(release.Verified), appraisal.Policy{Baseline: d.Index(t)}, now)
+	r = appraisal.Appraise(d.Quoted(t, nil, evidence.Record{}), new(release.Verified), d.Policy(t), now)
 	wantVerdict(t, r, appraisal.None, finding.BootNotJudged)
 }
 

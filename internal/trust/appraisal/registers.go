@@ -17,10 +17,13 @@ import (
 const lastFirmware = 7
 
 // judgePCRs decides whether the registers were read and whether the log
-// explains them (completeness).
-func judgePCRs(res *Result, e evidence.Evidence, log *parsedLog, replayed *pcr.Bank, boot release.Boot) {
+// explains them (completeness). read: there were values, vouched for or not.
+func judgePCRs(res *Result, e evidence.Evidence, log *parsedLog, replayed *pcr.Bank, boot release.Boot, read bool) {
 	if len(e.PCRs) == 0 {
 		res.lower(ClaimPCRs, None)
+		if read {
+			return // nothing vouches for them: the claim about the quote says so
+		}
 		detail := e.PCRError
 		if detail == "" {
 			detail = "no register was read"

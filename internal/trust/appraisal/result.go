@@ -3,7 +3,9 @@ package appraisal
 import (
 	"fmt"
 
+	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
+	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
 )
 
@@ -59,15 +61,17 @@ type Claim string
 
 // Claims, each with a tier of its own in the result.
 const (
-	ClaimRelease  Claim = "release"  // there is a verified release to judge against
-	ClaimEventLog Claim = "eventlog" // the firmware's log is whole and keeps its rules
-	ClaimPCRs     Claim = "pcrs"     // the registers are explained by the log
-	ClaimBoot     Claim = "boot"     // the registers hold what the release names
-	ClaimRuntime  Claim = "runtime"  // what ran since is in the release
+	ClaimRelease    Claim = "release"    // there is a verified release to judge against
+	ClaimQuote      Claim = "quote"      // the TPM vouches for the registers, now and here
+	ClaimEventLog   Claim = "eventlog"   // the logs are whole and keep their rules
+	ClaimPCRs       Claim = "pcrs"       // the registers are explained by the logs
+	ClaimBoot       Claim = "boot"       // the registers hold what the release names
+	ClaimSecureBoot Claim = "secureboot" // Secure Boot stood as the release demands
+	ClaimRuntime    Claim = "runtime"    // what ran since is in the release
 )
 
 // claims in the order in which they are decided.
-var claims = [...]Claim{ClaimRelease, ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimRuntime}
+var claims = [...]Claim{ClaimRelease, ClaimQuote, ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimRuntime}
 
 // State is what became of one PCR.
 type State string
@@ -99,6 +103,10 @@ type Result struct {
 	Events     int               `json:"events"`     // events in the firmware's log
 	IMAEntries int               `json:"imaEntries"` // entries read of the IMA list
 	BringUp    bool              `json:"bringUp"`
+
+	// Next is what to hold later evidence of the device against; nil when this
+	// evidence establishes nothing.
+	Next *Since `json:"next,omitempty"`
 }
 
 // lower sets a claim's tier, or joins it with what is there.
@@ -110,3 +118,16 @@ func (r *Result) lower(c Claim, t Tier) {
 }
 
 func (r *Result) find(fs ...finding.Finding) { r.Findings = append(r.Findings, fs...) }
+
+// next sets what later evidence is held against: what a quote vouches for, and of
+// the list as far as PCR 10 confirms it. What was known of the same boot's list
+// stays where this evidence adds nothing to it.
+func (r *Result) next(e evidence.Evidence, v vouched, list ima.Checkpoint, known *Since) {
+	if v.clock == nil {
+		return
+	}
+	r.Next = &Since{Boot: e.Boot, Clock: *v.clock, List: list, Epoch: e.Record.Epoch, Sequence: e.Record.Sequence}
+	if list.Entries == 0 && known != nil && known.Boot == e.Boot {
+		r.Next.List = known.List
+	}
+}

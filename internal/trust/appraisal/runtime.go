@@ -23,6 +23,7 @@ type IMAList struct {
 	PCR10    pcr.Digest      // as measured, before the list was read
 	Boot     []pcr.Values    // PCRs 0 to 9 as measured or replayed: either may stand behind boot_aggregate
 	Baseline *baseline.Index // the release's files
+	From     ima.Checkpoint  // where the list begins, as an earlier replay of this boot gave it
 	Cut      func() bool     // asked at the list's end: whether its reader ended it early
 }
 
@@ -30,11 +31,11 @@ type IMAList struct {
 type IMASummary struct {
 	Entries    int
 	Violations int
-	Fits       bool       // a prefix of the list gives PCR10
-	FitsAt     int        // how many entries that prefix has
-	Replayed   pcr.Digest // PCR 10 after that prefix, or after the whole list
-	Whole      bool       // the list was read to its own end
-	Unjudged   int        // files that could not be compared with the baseline
+	Fits       bool           // a prefix of the list gives PCR10
+	FitsAt     ima.Checkpoint // after that prefix
+	Replayed   pcr.Digest     // PCR 10 after that prefix, or after the whole list
+	Whole      bool           // the list was read to its own end
+	Unjudged   int            // files that could not be compared with the baseline
 }
 
 // imaJudge goes through a list once, in constant memory.
@@ -44,7 +45,10 @@ type imaJudge struct {
 	sum      IMASummary
 	findings []finding.Finding
 	counts   map[finding.Code]int
-	foreign  int // entries that extend another PCR
+	foreign  int              // entries that extend another PCR
+	begun    int              // boot_aggregate entries
+	handed   bool             // the kernel's last record before it started another one was seen
+	lost     *finding.Finding // it was not seen where it should be
 }
 
 // IMAFindings reads a list to its end and returns what it holds and the findings
@@ -59,7 +63,7 @@ type imaJudge struct {
 func IMAFindings(list io.Reader, against IMAList) (IMASummary, []finding.Finding) {
 	j := &imaJudge{against: against, counts: make(map[finding.Code]int)}
 	var err error
-	if j.replay, err = ima.NewReplay(against.Bank); err != nil {
+	if j.replay, err = ima.ReplayFrom(against.Bank, against.From); err != nil {
 		j.find(finding.New(finding.IMAUnreadable, err.Error()))
 		return j.sum, j.findings
 	}
@@ -107,7 +111,8 @@ func (j *imaJudge) read(list io.Reader) error {
 }
 
 func (j *imaJudge) add(e ima.Entry) error {
-	if j.sum.Entries == 0 && !e.IsBootAggregate() {
+	e.Index += j.against.From.Entries
+	if j.sum.Entries == 0 && j.against.From.Entries == 0 && !e.IsBootAggregate() {
 		j.find(finding.New(finding.IMABootAggregate, "the list does not begin with boot_aggregate").AtIndex(e.Index).AtOffset(e.Offset))
 	}
 	j.sum.Entries++
@@ -124,8 +129,10 @@ func (j *imaJudge) add(e ima.Entry) error {
 		j.find(finding.New(finding.IMAPCRDiffers, "the entry's content does not hash to what was extended").AtIndex(e.Index).AtOffset(e.Offset))
 	}
 	if e.IsBootAggregate() {
+		j.kexec(e)
 		j.aggregate(e)
 	}
+	j.handed = j.handed || e.Template == bufferTemplate && e.Path == kexecRecord
 	standing, f := JudgeEntry(e, j.against.Baseline)
 	switch standing {
 	case NotJudged:
@@ -143,8 +150,27 @@ func (j *imaJudge) add(e ima.Entry) error {
 func (j *imaJudge) fit() {
 	j.sum.Replayed = j.replay.Value()
 	if j.against.PCR10 != nil && bytes.Equal(j.sum.Replayed, j.against.PCR10) {
-		j.sum.Fits, j.sum.FitsAt = true, j.sum.Entries
+		j.sum.Fits, j.sum.FitsAt = true, j.replay.Checkpoint()
 	}
+}
+
+// kexecRecord is the entry that a kernel measures last when it starts another one
+// (Linux 6.15, ima_kexec.c); the new kernel then goes on with the list.
+const kexecRecord = "kexec_execute"
+
+// kexec tells of a second boot_aggregate: another kernel was started without the
+// firmware.
+func (j *imaJudge) kexec(e ima.Entry) {
+	j.begun++
+	if j.begun == 1 && j.against.From.Entries == 0 {
+		return
+	}
+	j.find(finding.New(finding.IMAKexec, "boot_aggregate stands in the list again").AtIndex(e.Index).AtOffset(e.Offset))
+	if !j.handed {
+		lost := finding.New(finding.IMARecordsLost, "no "+kexecRecord+" stands before the new kernel's boot_aggregate").AtIndex(e.Index).AtOffset(e.Offset)
+		j.lost = &lost
+	}
+	j.handed = false
 }
 
 // aggregate compares a boot_aggregate with this boot. One of another algorithm
@@ -168,6 +194,9 @@ func (j *imaJudge) aggregate(e ima.Entry) {
 // PCR 10 that was never extended does not fit: the kernel extends before it
 // shows.
 func (j *imaJudge) end() {
+	if !j.sum.Fits && j.against.PCR10 != nil && j.against.From.Entries > 0 && bytes.Equal(j.against.From.PCR, j.against.PCR10) {
+		j.sum.Fits, j.sum.FitsAt, j.sum.Replayed = true, j.against.From, j.against.From.PCR // nothing was added
+	}
 	never := j.against.PCR10 == nil || pcr.IsReset(j.against.Bank, ima.Register, j.against.PCR10)
 	switch {
 	case !j.sum.Whole || j.sum.Fits:
@@ -179,6 +208,9 @@ func (j *imaJudge) end() {
 			detail = fmt.Sprintf("PCR 10 was never extended, and the list has %d entries: the kernel had no TPM when it began to measure, or the TPM was reset", j.sum.Entries)
 		}
 		j.find(finding.New(finding.IMAPCRDiffers, detail).At(ima.Register).Want(j.sum.Replayed.String(), j.against.PCR10.String()))
+	}
+	if j.lost != nil && j.sum.Whole && !j.sum.Fits && j.against.PCR10 != nil {
+		j.find(*j.lost) // where the list gives PCR 10, nothing was lost
 	}
 	if j.foreign > 0 {
 		j.find(finding.New(finding.IMANotJudged, fmt.Sprintf("%d entries extend another register than PCR 10", j.foreign)))
@@ -205,6 +237,9 @@ var runtimeTiers = map[finding.Code]Tier{
 	finding.IMAAbsent:        None,
 	finding.IMATruncated:     None,
 	finding.IMANotJudged:     None,
+	finding.IMACheckpoint:    None,
+	finding.IMAKexec:         Warning,
+	finding.IMARecordsLost:   None,
 	finding.IMAViolation:     Warning,
 	finding.IMAUnknownFile:   Warning,
 	finding.IMAPCRDiffers:    Contraindicated,
@@ -212,9 +247,10 @@ var runtimeTiers = map[finding.Code]Tier{
 	finding.IMAChangedFile:   Contraindicated,
 }
 
-// judgeRuntime sets the claim about what ran since the boot.
-func judgeRuntime(res *Result, e evidence.Evidence, list io.Reader, truncated func() bool, replayed *pcr.Bank, files *baseline.Index) {
-	findings := runtimeFindings(res, e, list, truncated, replayed, files)
+// judgeRuntime sets the claim about what ran since the boot, and returns how far
+// PCR 10 confirms the list.
+func judgeRuntime(res *Result, e evidence.Evidence, list io.Reader, truncated func() bool, replayed *pcr.Bank, p Policy) ima.Checkpoint {
+	verified, findings := runtimeFindings(res, e, list, truncated, replayed, p)
 	tier := Affirming
 	for _, f := range findings {
 		if t, ok := runtimeTiers[f.Code]; ok {
@@ -226,11 +262,12 @@ func judgeRuntime(res *Result, e evidence.Evidence, list io.Reader, truncated fu
 		res.lower(ClaimRuntime, None) // nothing vouches for the list
 	}
 	res.find(findings...)
+	return verified
 }
 
-func runtimeFindings(res *Result, e evidence.Evidence, list io.Reader, truncated func() bool, replayed *pcr.Bank, files *baseline.Index) []finding.Finding {
+func runtimeFindings(res *Result, e evidence.Evidence, list io.Reader, truncated func() bool, replayed *pcr.Bank, policy Policy) (ima.Checkpoint, []finding.Finding) {
 	p := PCRResult{Measured: e.PCRs[ima.Register], State: Unreadable}
-	if e.IMAError != "" {
+	if f, ok := notReadable(e, policy); ok {
 		if len(p.Measured) > 0 {
 			p.State = Unexplained
 			if pcr.IsReset(e.Bank, ima.Register, p.Measured) {
@@ -238,14 +275,12 @@ func runtimeFindings(res *Result, e evidence.Evidence, list io.Reader, truncated
 			}
 			res.PCRs[ima.Register] = p
 		}
-		if strings.HasPrefix(e.IMAError, evidence.Absent) {
-			return []finding.Finding{finding.New(finding.IMAAbsent, e.IMAError)}
-		}
-		return []finding.Finding{finding.New(finding.IMAUnreadable, e.IMAError)}
+		return ima.Checkpoint{}, []finding.Finding{f}
 	}
-	against := IMAList{Bank: e.Bank, PCR10: p.Measured, Boot: bootValues(e, replayed), Baseline: files, Cut: truncated}
+	files := policy.Baseline
+	against := IMAList{Bank: e.Bank, PCR10: p.Measured, Boot: bootValues(e, replayed), Baseline: files, From: e.From, Cut: truncated}
 	sum, findings := IMAFindings(list, against)
-	res.IMAEntries = sum.Entries
+	res.IMAEntries = e.From.Entries + sum.Entries
 	p.Replayed = sum.Replayed
 	switch {
 	case len(p.Measured) == 0:
@@ -266,7 +301,21 @@ func runtimeFindings(res *Result, e evidence.Evidence, list io.Reader, truncated
 	case sum.Unjudged > 0:
 		findings = append(findings, finding.New(finding.IMANotJudged, fmt.Sprintf("%d entries hold no %s digest of a file's content", sum.Unjudged, baselineDigest)))
 	}
-	return findings
+	return sum.FitsAt, findings
+}
+
+// notReadable says why there is no list to judge.
+func notReadable(e evidence.Evidence, p Policy) (finding.Finding, bool) {
+	switch {
+	case strings.HasPrefix(e.IMAError, evidence.Absent):
+		return finding.New(finding.IMAAbsent, e.IMAError), true
+	case e.IMAError != "":
+		return finding.New(finding.IMAUnreadable, e.IMAError), true
+	case e.From.Entries == 0:
+	case p.Since == nil || p.Since.Boot != e.Boot || p.Since.List.Entries != e.From.Entries || !bytes.Equal(p.Since.List.PCR, e.From.PCR):
+		return finding.New(finding.IMACheckpoint, fmt.Sprintf("the list begins after %d entries of this boot that were never verified here", e.From.Entries)), true
+	}
+	return finding.Finding{}, false
 }
 
 // bootValues are the PCRs that boot_aggregate may be the hash of. User space

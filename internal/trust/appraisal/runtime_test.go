@@ -129,13 +129,82 @@ func TestBootAggregateBeforeUserspaceExtends(t *testing.T) {
 	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Affirming)
 }
 
-// After a kexec the list goes on with another boot_aggregate of the same boot.
-func TestKexecSecondBootAggregate(t *testing.T) {
+// Pitfall 9. After a kexec the list goes on with another boot_aggregate of the
+// same boot: the firmware has not measured the kernel that runs. Records are lost
+// where the old kernel's last record is missing and PCR 10 is not explained.
+func TestPitfall9Kexec(t *testing.T) {
+	last := appraisaltest.Measured{Path: "kexec_execute", Buffer: []byte("kexec_segment_size=4096;ima_binary_runtime_size=512;")}
 	d := appraisaltest.New(t)
+	d.SetList(t, appraisaltest.Program("/usr/bin/pump"), last, appraisaltest.Aggregate(d.PCRs))
+	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Warning, finding.IMAKexec)
+
 	d.SetList(t, appraisaltest.Program("/usr/bin/pump"), appraisaltest.Aggregate(d.PCRs))
-	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Affirming)
+	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Warning, finding.IMAKexec)
+
+	whole := d.PCRs[ima.Register]
+	d.SetList(t, appraisaltest.Aggregate(d.PCRs))
+	d.PCRs[ima.Register] = whole
+	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Contraindicated, finding.IMAKexec, finding.IMAPCRDiffers, finding.IMARecordsLost)
+
 	d.SetList(t, appraisaltest.Measured{Path: "boot_aggregate", Digest: sha256.Sum256([]byte("x"))})
-	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Contraindicated, finding.IMABootAggregate)
+	wantVerdict(t, appraise(t, d, d.Evidence()), appraisal.Contraindicated, finding.IMAKexec, finding.IMABootAggregate)
+}
+
+// Pitfalls 7 and 10. A list that begins behind entries that were verified before
+// is judged from there; one whose begin nobody here has verified is not judged.
+//
+// Verifies: SR-004 SR-007
+func TestPitfall10ListFromACheckpoint(t *testing.T) {
+	d := appraisaltest.New(t)
+	first := appraise(t, d, d.Evidence())
+	known := first.Next
+	if known == nil || known.List.Entries != 3 || !bytes.Equal(known.List.PCR, d.PCRs[ima.Register]) || known.Boot != "boot-1" {
+		t.Fatalf("an affirming appraisal establishes %+v", known)
+	}
+	seen := len(d.List)
+	entries := []appraisaltest.Measured{appraisaltest.Program("/usr/sbin/wardd"), appraisaltest.Program("/usr/bin/pump")}
+	judge := func(since *appraisal.Since, more ...appraisaltest.Measured) appraisal.Result {
+		d.SetList(t, append(slices.Clone(entries), more...)...)
+		e := d.Evidence()
+		e.From, e.IMA = known.List, d.List[seen:]
+		d.Quote(t, &e)
+		policy := d.Policy(t)
+		policy.Since = since
+		return appraisal.Appraise(e, d.Verified(t), policy, now)
+	}
+	r := judge(known)
+	wantVerdict(t, r, appraisal.Affirming)
+	if r.IMAEntries != 3 || r.Next == nil || r.Next.List.Entries != 3 {
+		t.Errorf("nothing was added: %d entries, %+v", r.IMAEntries, r.Next)
+	}
+	r = judge(known, appraisaltest.Program("/usr/bin/pump"))
+	wantVerdict(t, r, appraisal.Affirming)
+	if r.IMAEntries != 4 || r.Next.List.Entries != 4 || !bytes.Equal(r.Next.List.PCR, d.PCRs[ima.Register]) {
+		t.Errorf("one entry more: %d entries, %+v", r.IMAEntries, r.Next)
+	}
+	r = judge(known, appraisaltest.Program("/tmp/stranger"))
+	wantVerdict(t, r, appraisal.Warning, finding.IMAUnknownFile)
+	if *r.Findings[0].Index != 3 {
+		t.Errorf("the stranger is entry %d of the list, want 3", *r.Findings[0].Index)
+	}
+	for name, since := range map[string]*appraisal.Since{
+		"nothing known":   nil,
+		"another boot":    {Boot: "boot-0", Clock: known.Clock, List: known.List},
+		"another place":   {Boot: "boot-1", Clock: known.Clock, List: ima.Checkpoint{Entries: 2, PCR: known.List.PCR}},
+		"another content": {Boot: "boot-1", Clock: known.Clock, List: ima.Checkpoint{Entries: 3, PCR: make(pcr.Digest, 32)}},
+	} {
+		if r := judge(since, appraisaltest.Program("/usr/bin/pump")); r.Verdict != appraisal.None || !slices.Equal(codes(r), []finding.Code{finding.IMACheckpoint}) {
+			t.Errorf("%s: %s with %v", name, r.Verdict, codes(r))
+		}
+	}
+	// An entry taken out behind the checkpoint.
+	d.SetList(t, append(entries, appraisaltest.Program("/tmp/stranger"), appraisaltest.Program("/usr/bin/pump"))...)
+	e := d.Evidence()
+	e.From, e.IMA = known.List, appraisaltest.Program("/usr/bin/pump").Bytes()
+	d.Quote(t, &e)
+	policy := d.Policy(t)
+	policy.Since = known
+	wantVerdict(t, appraisal.Appraise(e, d.Verified(t), policy, now), appraisal.Contraindicated, finding.IMAPCRDiffers)
 }
 
 // The per-bank list of newer kernels carries the very hash that was extended: an

@@ -82,10 +82,10 @@ var evidenceCodes = []Definition{
 	{IMACheckpoint, High, Condition, "the measurement list does not go on from what is known",
 		"The list begins behind entries that the reader has never seen, or has seen otherwise: what ran before it cannot be judged. This is not a pass.",
 		"Ask the device for its whole list. If it no longer has it, power the device off and on.", []string{"IEC 62443-4-2 CR 3.4"}},
-	{IMAKexec, High, Condition, "the kernel was started by another kernel",
+	{IMAKexec, Medium, Condition, "the kernel was started by another kernel",
 		"The measurement list goes on over a kexec: the firmware has not measured the kernel that runs now.",
 		"Power the device off and on. Released devices do not use kexec: if it comes back, treat the device as altered.", []string{"IEC 62443-4-2 EDR 3.14", "FDA App. 1 D"}},
 	{IMARecordsLost, High, Condition, "the measurement list lost records over a kexec",
-		"The list goes on over a kexec and does not hold the record that the old kernel writes last: entries between may be missing.",
+		"The list goes on over a kexec, does not hold the record that the old kernel writes last, and does not explain PCR 10: entries between may be missing.",
 		remedyAltered, []string{"IEC 62443-4-2 CR 3.4 RE2"}},
 }

@@ -107,6 +107,16 @@ func Verify(q Quote, ak *ecdsa.PublicKey, qualifying [32]byte, bank pcr.Algorith
 	return Verified{bank: bank, values: maps.Clone(values), clock: a.clock, firmware: a.firmware}, nil
 }
 
+// Untrusted reads what a quote claims to be about, before anything is verified:
+// its bank and registers, by which the values beside it are chosen.
+func Untrusted(q Quote) (bank pcr.Algorithm, registers []int, err error) {
+	a, err := parseAttest(q.Attest)
+	if err != nil {
+		return 0, nil, fmt.Errorf("parse quote: %w", err)
+	}
+	return a.bank, a.registers, nil
+}
+
 func checkSignature(q Quote, ak *ecdsa.PublicKey) error {
 	if ak == nil || ak.Curve != elliptic.P256() {
 		return fmt.Errorf("%w: the key is not on the curve P-256", ErrSignature)

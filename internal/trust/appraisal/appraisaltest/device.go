@@ -7,6 +7,7 @@ package appraisaltest
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
@@ -22,8 +23,11 @@ import (
 	"ward/internal/format/eventlog"
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
+	"ward/internal/trust/appraisal"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/quote"
+	"ward/internal/trust/quote/quotetest"
 	"ward/internal/trust/release"
 )
 
@@ -35,6 +39,8 @@ type Device struct {
 	Baseline []byte
 	Manifest release.Manifest
 	Key      ed25519.PrivateKey // of the release
+	AK       *ecdsa.PrivateKey  // the attestation key
+	Clock    quote.Clock        // of the TPM
 }
 
 // New makes a device whose boot and files are those of its release. Its IMA list
@@ -48,7 +54,10 @@ func New(t testing.TB) *Device {
 // ran. Every PCR that the log extends is judged exactly.
 func Booted(t testing.TB, log []byte, programs ...Measured) *Device {
 	t.Helper()
-	d := &Device{Log: log, PCRs: Replay(t, log), Key: Key(1)}
+	d := &Device{
+		Log: log, PCRs: Replay(t, log), Key: Key(1), AK: quotetest.Key(t),
+		Clock: quote.Clock{Milliseconds: 60_000, ResetCount: 7, RestartCount: 1, Safe: true},
+	}
 	d.SetList(t, programs...)
 	d.Release(t, Baseline(t, programs...))
 	return d
@@ -89,9 +98,47 @@ func (d *Device) Release(t testing.TB, files []byte) {
 	}
 }
 
-// Evidence is what the device says.
+// Evidence is what the device says, with no quote to vouch for it.
 func (d *Device) Evidence() evidence.Evidence {
-	return evidence.Evidence{Device: "paper-1", Boot: "boot-1", Bank: pcr.SHA256, PCRs: d.PCRs, EventLog: d.Log, IMA: d.List}
+	return evidence.Evidence{Tenant: "lab", Device: "paper-1", Boot: "boot-1", Bank: pcr.SHA256, PCRs: d.PCRs, EventLog: d.Log, IMA: d.List}
+}
+
+// Quoted is what the device says when it is asked with a nonce.
+func (d *Device) Quoted(t testing.TB, nonce []byte, r evidence.Record) evidence.Evidence {
+	t.Helper()
+	e := d.Evidence()
+	e.Nonce, e.Record = nonce, r
+	d.Quote(t, &e)
+	return e
+}
+
+// Quote has the device's TPM vouch for the registers that the evidence holds,
+// whatever they are.
+func (d *Device) Quote(t testing.TB, e *evidence.Evidence) {
+	t.Helper()
+	boot, list := make(pcr.Values), make(pcr.Values)
+	for _, n := range evidence.BootRegisters {
+		if v, ok := e.PCRs[n]; ok {
+			boot[n] = v
+		}
+	}
+	if v, ok := e.PCRs[ima.Register]; ok {
+		list[ima.Register] = v
+	}
+	question := quote.Qualifying(e.Nonce, e.Record.Head)
+	e.BootQuote, e.ListQuote = evidence.Quote{}, evidence.Quote{}
+	if len(boot) > 0 {
+		e.BootQuote = evidence.Quote(quotetest.Sign(t, d.AK, question, d.Clock, e.Bank, boot))
+	}
+	if len(list) > 0 {
+		e.ListQuote = evidence.Quote(quotetest.Sign(t, d.AK, question, d.Clock, e.Bank, list))
+	}
+}
+
+// Policy is that of a fleet that knows the device's key and files.
+func (d *Device) Policy(t testing.TB) appraisal.Policy {
+	t.Helper()
+	return appraisal.Policy{Baseline: d.Index(t), AK: &d.AK.PublicKey}
 }
 
 // Envelope is the signed manifest.
