@@ -4,5 +4,5 @@ import "github.com/spf13/cobra"
 
 // verbs lists the program's verbs; each is made in a file of its own name.
 func verbs() []*cobra.Command {
-	return []*cobra.Command{newStatus(), newEvents(), newJournal(), newEventLog(), newIMA()}
+	return []*cobra.Command{newStatus(), newEvents(), newJournal(), newEventLog(), newIMA(), newEvidence()}
 }

@@ -1,13 +1,15 @@
 // Package attester is the role that judges the boot: it loads the signed release
-// and the file baseline, collects the evidence (event log, PCRs, IMA list, in
-// this order: PCRs before the list), appraises it on the device itself and
-// records the verdict and what was found. It is the attester and, for the
-// device's own verdict, the verifier of RFC 9334, section 3. Evidence that cannot
-// be read is a finding, and is tried again.
+// and the file baseline, collects the evidence (logs, quotes, IMA list, in this
+// order: quotes before the list), appraises it on the device itself and records
+// the verdict and what was found. Others get the same evidence, as the answer to
+// their question. It is the attester and, for the device's own verdict, the
+// verifier of RFC 9334, section 3. Evidence that cannot be read is a finding, and
+// is tried again.
 package attester
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"io/fs"
 	"log/slog"
 	"sync"
@@ -17,12 +19,17 @@ import (
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/event"
+	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/quote"
 	"ward/internal/trust/release"
 )
 
-// PCRReader reads registers from the TPM.
-type PCRReader interface {
+// Quoter is what the role asks the TPM for. Quote gives registers and what the
+// attestation key signs of them; one that was extended in between does not fit.
+type Quoter interface {
+	AttestationKey(ctx context.Context) (*ecdsa.PublicKey, error)
+	Quote(ctx context.Context, qualifying [32]byte, bank pcr.Algorithm, registers []int) (quote.Quote, pcr.Values, error)
 	ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (pcr.Values, error)
 }
 
@@ -40,12 +47,22 @@ type Config struct {
 	Threshold int    // how many release keys must have signed; less than 1 means 1
 	BringUp   bool   // report everything, judge nothing
 
-	Device string // the device's name
-	Boot   string // the kernel's boot id
+	Tenant, Device string // as in the certificate
+	Boot           string // the kernel's boot id
 
 	SecurityFS fs.FS
 	SysFS      fs.FS
-	TPM        PCRReader // nil: there is none
+	UserLogFS  fs.FS  // the folder of systemd's measurement log; nil: there is none
+	TPM        Quoter // nil: there is none
+
+	// Head is the head of the journal, which quotes sign; nil: there is no journal.
+	Head func() evidence.Record
+	// State is the file that keeps what the first verdict of a boot established,
+	// for the daemon's next start in the same boot; empty: nothing is kept.
+	State string
+	// MaxList bounds the IMA list in evidence for others, in bytes; 0 means
+	// the package's MaxList.
+	MaxList int64
 
 	Started  time.Time // of the daemon; zero: of New
 	Recorder Recorder
@@ -72,6 +89,8 @@ type Snapshot struct {
 	At       time.Time         // wall clock, for people
 	Took     time.Duration     // from the daemon's start to the verdict, the TPM's time excluded
 	TPM      time.Duration     // the TPM's share
+
+	again bool // the TPM may give more at another time
 }
 
 // Attester is the role.
@@ -82,8 +101,11 @@ type Attester struct {
 	mu     sync.Mutex
 	latest Snapshot
 	done   bool
+	known  *appraisal.Since // what was established in this boot
+	shared shared           // what the fleet holds of this boot
 
-	reported reported // Run's own
+	answering chan struct{} // holds one element while evidence is made for others
+	reported  reported      // Run's own
 }
 
 // New makes the role; Run does its work.
@@ -97,7 +119,22 @@ func New(c Config) *Attester {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Attester{config: c, first: make(chan struct{}), reported: newReported()}
+	if c.MaxList == 0 {
+		c.MaxList = MaxList
+	}
+	if c.Head == nil {
+		c.Head = func() evidence.Record { return evidence.Record{} }
+	}
+	a := &Attester{config: c, first: make(chan struct{}), answering: make(chan struct{}, 1), reported: newReported()}
+	a.known = a.loadKnown()
+	return a
+}
+
+// since is what was established in this boot, nil when nothing was.
+func (a *Attester) since() *appraisal.Since {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.known
 }
 
 // Latest returns the last appraisal; false before there is one.
@@ -132,7 +169,7 @@ func (a *Attester) Run(ctx context.Context) error {
 		a.publish(s)
 		a.report(ctx, s)
 		wait := time.Duration(-1)
-		if !settled(s.Result) {
+		if !settled(s.Result) || s.again {
 			wait, retry = retry, min(2*retry, lastRetry)
 		}
 		a.pause(ctx, wait)
@@ -195,13 +232,36 @@ func (a *Attester) appraise(ctx context.Context) Snapshot {
 	s.Release, found = LoadRelease(a.config.Release, a.config.Trust, a.config.Threshold)
 	s.Baseline, more = LoadBaseline(a.config.Baseline, s.Release)
 	found = append(found, more...)
-	c := a.collect(ctx)
-	defer c.close()
+	c := a.collect(ctx, newNonce(), s.Release)
 	found = append(found, c.findings...)
-	s.TPM = c.tpm
-	policy := appraisal.Policy{BringUp: a.config.BringUp, Baseline: s.Baseline}
-	s.Result = appraisal.AppraiseList(c.evidence, c.list, c.truncated, s.Release, policy, time.Now())
+	policy := appraisal.Policy{BringUp: a.config.BringUp, Baseline: s.Baseline, AK: c.ak, Direct: true, Nonce: c.evidence.Nonce, Since: a.since()}
+	for round := 1; ; round++ {
+		list := a.openList(&c)
+		s.Result = appraisal.AppraiseList(c.evidence, list, list.truncated, s.Release, policy, time.Now())
+		list.close()
+		if round == maxRounds || !overtaken(s.Result) || !a.requote(ctx, &c) {
+			break
+		}
+	}
+	s.TPM, s.again = c.tpm, c.again
 	s.Result.Findings = append(found, s.Result.Findings...)
 	s.At, s.Took = time.Now(), time.Since(began)-s.TPM
+	a.keep(s.Result.Next)
 	return s
+}
+
+// maxRounds bounds how often PCR 10 and its list are read anew in one appraisal
+// because they did not fit.
+const maxRounds = 3
+
+// overtaken tells a list that does not explain PCR 10: the registers are read
+// first, so that honest entries can only be too many, and yet a kernel may be
+// slower to show an entry than to extend for it.
+func overtaken(r appraisal.Result) bool {
+	for _, f := range r.Findings {
+		if f.Code == finding.IMAPCRDiffers && f.PCR != nil {
+			return true
+		}
+	}
+	return false
 }

@@ -3,82 +3,127 @@ package attester
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"ward/internal/device/securityfs"
 	"ward/internal/device/tpm"
+	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/quote"
+	"ward/internal/trust/release"
 )
 
-// collected is evidence whose IMA list is still to be read as a stream.
-type collected struct {
-	evidence  evidence.Evidence
-	list      io.Reader
-	truncated func() bool
-	close     func()
-	findings  []finding.Finding
-	tpm       time.Duration // spent waiting for the TPM
+// maxQuotes bounds how often registers are quoted anew because one was extended
+// while they were read.
+const maxQuotes = 5
+
+// errMoving: registers were extended at every attempt to quote them.
+var errMoving = fmt.Errorf("registers were extended while they were quoted, %d times", maxQuotes)
+
+// errNoTPM stands for a TPM that was not given.
+var errNoTPM = fmt.Errorf("quote: %w", tpm.ErrAbsent)
+
+// newNonce is a question of the device to its own TPM.
+func newNonce() []byte {
+	nonce := make([]byte, 32)
+	rand.Read(nonce) // never fails: it ends the program where the kernel has no randomness
+	return nonce
 }
 
-// collect reads the event log and the registers and opens the IMA list, in this
-// order, so that the list covers at least what the registers do.
-func (a *Attester) collect(ctx context.Context) collected {
-	c := collected{list: bytes.NewReader(nil), truncated: func() bool { return false }, close: func() {}}
-	c.evidence = evidence.Evidence{Device: a.config.Device, Boot: a.config.Boot, Bank: Bank}
+// collected is evidence whose IMA list is still to be read.
+type collected struct {
+	evidence evidence.Evidence
+	ak       *ecdsa.PublicKey // nil: the TPM has none, or no quote could be made
+	again    bool             // the TPM may do at another time what it did not do now
+	findings []finding.Finding
+	tpm      time.Duration // spent waiting for the TPM
+}
 
+// collect reads the logs, then has the TPM quote the registers, so that the IMA
+// list that is read after it covers at least what they do.
+func (a *Attester) collect(ctx context.Context, nonce []byte, r *release.Verified) collected {
+	c := collected{evidence: evidence.Evidence{
+		Tenant: a.config.Tenant, Device: a.config.Device, Boot: a.config.Boot, Time: time.Now().UTC(), Nonce: nonce, Record: a.config.Head(), Bank: Bank,
+	}}
+	if r != nil {
+		digest := r.Digest()
+		c.evidence.Release = digest[:]
+	}
 	log, err := securityfs.ReadEventLog(a.config.SecurityFS)
 	c.evidence.EventLog, c.evidence.EventLogError = log, reason(err)
-
-	a.collectPCRs(ctx, &c)
-
-	list, err := securityfs.OpenIMA(a.config.SecurityFS)
-	if err != nil {
-		c.evidence.IMAError = reason(err)
-		return c
-	}
-	c.list, c.truncated = list, list.Truncated
-	c.close = func() {
-		if err := list.Close(); err != nil {
-			a.config.Log.Warn("close IMA list", "error", err)
+	if a.config.UserLogFS != nil {
+		log, err := securityfs.ReadUserLog(a.config.UserLogFS)
+		if !errors.Is(err, fs.ErrNotExist) { // most systems write none
+			c.evidence.UserLog, c.evidence.UserLogError = log, reason(err)
 		}
 	}
+	began := time.Now()
+	a.collectRegisters(ctx, &c, quoted(r))
+	c.tpm = time.Since(began)
 	return c
 }
 
-// reason is why a part could not be read, in the form that evidence asks for.
-func reason(err error) string {
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Sprintf("%s: %v", evidence.Absent, err)
+// quoted lists the registers of the boot quote: the usual ones, and whatever else
+// the release judges.
+func quoted(r *release.Verified) []int {
+	registers := slices.Clone(evidence.BootRegisters)
+	for n, ref := range r.Manifest().Boot.PCRs {
+		if ref.Mode != release.Recorded && n != ima.Register && !slices.Contains(registers, n) {
+			registers = append(registers, n)
+		}
 	}
-	return err.Error()
+	slices.Sort(registers)
+	return registers
 }
 
-// errNoTPM stands for a reader that was not given.
-var errNoTPM = fmt.Errorf("read PCRs: %w", tpm.ErrAbsent)
+// maxReason bounds why something could not be read, in bytes.
+const maxReason = 500
 
-// collectPCRs reads the registers from the TPM, and where that fails as the
-// kernel shows them; the TPM's failure stays a finding.
-func (a *Attester) collectPCRs(ctx context.Context, c *collected) {
-	err := errNoTPM
-	if a.config.TPM != nil {
-		which := make([]int, pcr.Count)
-		for i := range which {
-			which[i] = i
-		}
-		began := time.Now()
-		c.evidence.PCRs, err = a.config.TPM.ReadPCRs(ctx, Bank, which)
-		c.tpm = time.Since(began)
-	}
+// reason is why a part could not be read, in the form that evidence asks for.
+func reason(err error) string {
 	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	if errors.Is(err, fs.ErrNotExist) {
+		text = fmt.Sprintf("%s: %v", evidence.Absent, err)
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "")
+	}
+	return text
+}
+
+// collectRegisters has the TPM quote the registers. Where it does not, they are
+// read: from the TPM, and where that fails as the kernel shows them; the TPM's
+// failure stays a finding.
+func (a *Attester) collectRegisters(ctx context.Context, c *collected, registers []int) {
+	err := a.quote(ctx, c, registers)
+	if err == nil {
+		return
+	}
+	c.evidence.PCRs, c.evidence.BootQuote, c.evidence.ListQuote, c.ak = nil, evidence.Quote{}, evidence.Quote{}, nil
+	c.evidence.QuoteError = reason(err)
+	c.again = !errors.Is(err, tpm.ErrAbsent) && !errors.Is(err, tpm.ErrNoKey)
+	if c.evidence.PCRs, err = a.readRegisters(ctx, append(slices.Clone(registers), ima.Register)); err == nil {
 		return
 	}
 	c.evidence.PCRs = nil
@@ -88,10 +133,106 @@ func (a *Attester) collectPCRs(ctx context.Context, c *collected) {
 	}
 	values, sysErr := securityfs.ReadPCRs(a.config.SysFS, Bank)
 	if sysErr != nil {
-		c.evidence.PCRError = fmt.Sprintf("%v; %v", err, sysErr)
+		c.evidence.PCRError = reason(fmt.Errorf("%w; %w", err, sysErr))
 		c.findings = append(c.findings, finding.New(code, err.Error()))
 		return
 	}
 	c.evidence.PCRs = values
 	c.findings = append(c.findings, finding.New(code, fmt.Sprintf("%v; the registers were read from the kernel's files instead", err)))
+}
+
+func (a *Attester) readRegisters(ctx context.Context, registers []int) (pcr.Values, error) {
+	if a.config.TPM == nil {
+		return nil, errNoTPM
+	}
+	return a.config.TPM.ReadPCRs(ctx, Bank, registers)
+}
+
+// quote has the TPM quote the registers and, apart, PCR 10.
+func (a *Attester) quote(ctx context.Context, c *collected, registers []int) error {
+	if a.config.TPM == nil {
+		return errNoTPM
+	}
+	ak, err := a.config.TPM.AttestationKey(ctx)
+	if err != nil {
+		return err
+	}
+	c.ak = ak
+	boot, values, err := a.quoteOnce(ctx, c, registers)
+	if err != nil {
+		return err
+	}
+	c.evidence.BootQuote, c.evidence.PCRs = boot, values
+	return a.quoteList(ctx, c)
+}
+
+func (a *Attester) quoteList(ctx context.Context, c *collected) error {
+	list, values, err := a.quoteOnce(ctx, c, []int{ima.Register})
+	if err != nil {
+		return err
+	}
+	c.evidence.ListQuote = list
+	maps.Copy(c.evidence.PCRs, values)
+	return nil
+}
+
+// quoteOnce asks for one quote until the values that were read after it are those
+// that it signs.
+func (a *Attester) quoteOnce(ctx context.Context, c *collected, registers []int) (evidence.Quote, pcr.Values, error) {
+	question := quote.Qualifying(c.evidence.Nonce, c.evidence.Record.Head)
+	for range maxQuotes {
+		q, values, err := a.config.TPM.Quote(ctx, question, Bank, registers)
+		if err != nil {
+			return evidence.Quote{}, nil, err
+		}
+		if _, err = quote.Verify(q, c.ak, question, Bank, values); err == nil {
+			return evidence.Quote(q), values, nil
+		}
+		if !errors.Is(err, quote.ErrRegisters) {
+			return evidence.Quote{}, nil, err
+		}
+	}
+	return evidence.Quote{}, nil, errMoving
+}
+
+// requote asks for PCR 10 alone once more; false when that cannot help: the
+// register is where it was, so the list that is there is all there is.
+func (a *Attester) requote(ctx context.Context, c *collected) bool {
+	before := c.evidence.PCRs[ima.Register]
+	began := time.Now()
+	defer func() { c.tpm += time.Since(began) }()
+	if c.ak != nil {
+		if err := a.quoteList(ctx, c); err != nil {
+			return false
+		}
+	} else {
+		values, err := a.readRegisters(ctx, []int{ima.Register})
+		if err != nil {
+			if values, err = securityfs.ReadPCRs(a.config.SysFS, Bank); err != nil {
+				return false
+			}
+		}
+		c.evidence.PCRs[ima.Register] = values[ima.Register]
+	}
+	return !bytes.Equal(before, c.evidence.PCRs[ima.Register])
+}
+
+// imaList is the kernel's list as a stream; an empty one where there is none.
+type imaList struct {
+	io.Reader
+	truncated func() bool
+	close     func()
+}
+
+// openList opens the IMA list; why it cannot be opened stands in the evidence.
+func (a *Attester) openList(c *collected) imaList {
+	list, err := securityfs.OpenIMA(a.config.SecurityFS)
+	if c.evidence.IMAError = reason(err); err != nil {
+		return imaList{bytes.NewReader(nil), func() bool { return false }, func() {}}
+	}
+	return imaList{list, list.Truncated, func() {
+		if err := list.Close(); err != nil {
+			a.config.Log.Warn("close IMA list", "error", err)
+		}
+	}}
 }

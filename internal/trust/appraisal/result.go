@@ -2,6 +2,7 @@ package appraisal
 
 import (
 	"fmt"
+	"slices"
 
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
@@ -72,6 +73,9 @@ const (
 
 // claims in the order in which they are decided.
 var claims = [...]Claim{ClaimRelease, ClaimQuote, ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimRuntime}
+
+// Claims lists the claims in the order in which they are decided.
+func Claims() []Claim { return slices.Clone(claims[:]) }
 
 // State is what became of one PCR.
 type State string
