@@ -123,13 +123,12 @@ func beginsBinary(b []byte, order binary.ByteOrder, hashSize int) bool {
 // read; the last two end the list. The entry's byte slices hold until the next
 // call. Its strings hold for good, but keep a chunk of 16 KiB from which they were
 // cut: Clone what is kept for long.
-func (d *Decoder) Next() (Entry, error) {
+func (d *Decoder) Next() (e Entry, err error) {
 	if !d.need(1) {
 		return Entry{}, d.ended()
 	}
-	e := Entry{Index: d.index, Offset: d.offset}
+	e.Index, e.Offset = d.index, d.offset
 	var n int
-	var err error
 	if d.ascii {
 		n, err = d.nextASCII(&e)
 	} else {
