@@ -28,9 +28,7 @@ type Follower struct {
 	fsys  fs.FS
 	count fs.File
 	dec   *ima.Decoder
-	seen  int   // entries given out
-	base  int64 // offset at which dec began
-	read  int64 // bytes read from the list
+	seen  int // entries given out
 }
 
 // FollowIMA opens the list at its first entry. Errors wrap fs.ErrNotExist when
@@ -96,30 +94,21 @@ func (f *Follower) closeCount() {
 // Next returns the next entry, or io.EOF when the kernel has added none since;
 // a later call goes on from there. Indexes and offsets count from the list's
 // first entry. Any other error ends the following: close and open anew.
-func (f *Follower) Next() (ima.Entry, error) {
+func (f *Follower) Next() (e ima.Entry, err error) {
 	if f.dec == nil {
-		dec, err := ima.NewDecoder(counted{f})
-		if err != nil {
-			return ima.Entry{}, f.end(err)
-		}
-		f.dec = dec
+		f.dec, err = ima.NewDecoder(f.list)
 	}
-	e, err := f.dec.Next()
-	if err != nil {
-		return ima.Entry{}, f.end(err)
+	if err == nil {
+		e, err = f.dec.Next()
 	}
-	e.Index, e.Offset = f.seen, f.base+e.Offset
-	f.seen++
-	return e, nil
-}
-
-// end lets the decoder go, which has read all there was.
-func (f *Follower) end(err error) error {
-	f.dec, f.base = nil, f.read
-	if errors.Is(err, io.EOF) {
-		return io.EOF
+	switch {
+	case err == nil:
+		f.seen++
+		return e, nil
+	case errors.Is(err, io.EOF):
+		return ima.Entry{}, io.EOF
 	}
-	return fmt.Errorf("follow IMA list after entry %d: %w", f.seen, err)
+	return ima.Entry{}, fmt.Errorf("follow IMA list after entry %d: %w", f.seen, err)
 }
 
 // Entries returns how many entries Next has given out.
@@ -129,13 +118,4 @@ func (f *Follower) Entries() int { return f.seen }
 func (f *Follower) Close() error {
 	f.closeCount()
 	return f.list.Close()
-}
-
-// counted counts what is read of the list.
-type counted struct{ f *Follower }
-
-func (c counted) Read(p []byte) (int, error) {
-	n, err := c.f.list.Read(p)
-	c.f.read += int64(n)
-	return n, err
 }

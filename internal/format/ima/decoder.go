@@ -36,6 +36,7 @@ type Decoder struct {
 	ascii    bool
 	order    byteOrder
 	big      bool // order is big endian
+	known    bool // the list's form was recognised
 	ordered  bool // the ASCII list's order was looked for
 	hashSize int
 	last     layout // of the entry before: most have the same
@@ -47,19 +48,32 @@ type Decoder struct {
 // binary, of which byte order and with template hashes of which bank, or ASCII;
 // the error wraps ErrFormat when they tell neither. An empty input is a list
 // without entries.
-func NewDecoder(r io.Reader) (*Decoder, error) {
-	d := &Decoder{r: r, order: binary.LittleEndian, hashSize: pcr.SHA1.Size()}
-	d.need(sniffed)
-	if d.readErr != nil && !errors.Is(d.readErr, io.EOF) {
-		return nil, fmt.Errorf("read IMA list: %w", d.readErr)
-	}
-	if d.end == 0 {
-		return d, nil
-	}
-	if !d.recognise(d.buf[:d.end]) {
-		return nil, fmt.Errorf("parse IMA list: %w", ErrFormat)
+func NewDecoder(r io.Reader) (*Decoder, error) { return NewDecoderAt(r, 0, 0) }
+
+// NewDecoderAt returns a decoder that goes on in a list of which the first
+// entries, offset bytes long, were read before: r begins behind them. Entries are
+// numbered and placed from the list's begin.
+func NewDecoderAt(r io.Reader, entries int, offset int64) (*Decoder, error) {
+	d := &Decoder{r: r, order: binary.LittleEndian, hashSize: pcr.SHA1.Size(), index: entries, offset: offset}
+	if err := d.begin(); err != nil {
+		return nil, err
 	}
 	return d, nil
+}
+
+// begin looks at the first bytes, if there are any yet.
+func (d *Decoder) begin() error {
+	d.need(sniffed)
+	if d.readErr != nil && !errors.Is(d.readErr, io.EOF) {
+		return fmt.Errorf("read IMA list at offset %d: %w", d.offset+int64(d.end-d.at), d.readErr)
+	}
+	if d.at == d.end {
+		return nil
+	}
+	if d.known = d.recognise(d.buf[d.at:d.end]); !d.known {
+		return fmt.Errorf("parse IMA list: %w", ErrFormat)
+	}
+	return nil
 }
 
 // sniffed is how many bytes NewDecoder looks at: PCR, the longest template
@@ -120,16 +134,24 @@ func beginsBinary(b []byte, order binary.ByteOrder, hashSize int) bool {
 
 // Next returns the next entry, io.EOF at a clean end, a *TruncatedError where
 // the list ends inside an entry, and a *MalformedError where an entry cannot be
-// read; the last two end the list. The entry's byte slices hold until the next
+// read; the last two end the list. After io.EOF a later call reads on: a list that
+// has grown since goes on with what is new. The entry's byte slices hold until the next
 // call. Its strings hold for good, but keep a chunk of 16 KiB from which they were
 // cut: Clone what is kept for long.
-func (d *Decoder) Next() (Entry, error) {
+func (d *Decoder) Next() (e Entry, err error) {
+	if d.at == d.end && d.readErr == io.EOF {
+		d.readErr = nil
+	}
 	if !d.need(1) {
 		return Entry{}, d.ended()
 	}
-	e := Entry{Index: d.index, Offset: d.offset}
+	if !d.known {
+		if err := d.begin(); err != nil {
+			return Entry{}, err
+		}
+	}
+	e.Index, e.Offset = d.index, d.offset
 	var n int
-	var err error
 	if d.ascii {
 		n, err = d.nextASCII(&e)
 	} else {
@@ -144,6 +166,10 @@ func (d *Decoder) Next() (Entry, error) {
 	d.index++
 	return e, nil
 }
+
+// Position returns how many entries stand before the next one, and at which
+// offset of the list it begins.
+func (d *Decoder) Position() (entries int, offset int64) { return d.index, d.offset }
 
 // ended is the error where there are fewer bytes than an entry needs.
 func (d *Decoder) ended() error {
