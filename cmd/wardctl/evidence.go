@@ -13,9 +13,9 @@ import (
 	"ward/internal/agent/identity"
 	"ward/internal/cli"
 	"ward/internal/config"
-	"ward/internal/daemon"
 	"ward/internal/device/bootclock"
 	"ward/internal/device/securityfs"
+	"ward/internal/device/tpm"
 	"ward/internal/trust/evidence"
 )
 
@@ -104,11 +104,11 @@ func collectEvidence(cmd *cobra.Command, c config.Config, nonce []byte) ([]byte,
 	if err != nil {
 		tenant, device = "", ""
 	}
-	chip := daemon.OpenTPM(c.TPM.Device)
+	chip := tpm.NewLazy(c.TPM.Device)
 	defer chip.Close()
 	a := attester.New(attester.Config{
 		Release: c.Paths.Release, Trust: c.Paths.Trust, Threshold: c.ReleaseThreshold, Tenant: tenant, Device: device, Boot: boot,
-		SecurityFS: os.DirFS(c.Paths.SecurityFS), SysFS: os.DirFS(c.Paths.SysFS), UserLogFS: os.DirFS(daemon.UserLogFolder), TPM: chip,
+		SecurityFS: os.DirFS(c.Paths.SecurityFS), SysFS: os.DirFS(c.Paths.SysFS), UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip,
 		MaxList: securityfs.MaxIMA,
 	})
 	return a.Evidence(cmd.Context(), attester.Question{Nonce: nonce})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -185,7 +186,7 @@ func (f *verifyFlags) addEventLog(cmd *cobra.Command, e *evidence.Evidence) erro
 
 func printAppraisal(w io.Writer, e evidence.Evidence, v *release.Verified, p appraisal.Policy, r appraisal.Result) {
 	m := v.Manifest()
-	row(w, "Verdict", "%s", verdictWords(r.Verdict))
+	row(w, "Verdict", "%s: %s", strings.ToUpper(r.Verdict.String()), verdictWords[r.Verdict.String()])
 	row(w, "Device", "%s of %s, boot %s", orNothing(e.Device), orNothing(e.Tenant), orNothing(e.Boot))
 	row(w, "Release", "%s %s for %s", m.Product, m.Version, m.Board)
 	freshness := "unknown: no nonce was given"
@@ -207,18 +208,6 @@ func printAppraisal(w io.Writer, e evidence.Evidence, v *release.Verified, p app
 		}
 	}
 	printFindings(w, "Findings", r.Findings)
-}
-
-func verdictWords(t appraisal.Tier) string {
-	switch t {
-	case appraisal.Affirming:
-		return "affirming: the boot and what ran are the release's"
-	case appraisal.Warning:
-		return "warning: see the findings"
-	case appraisal.Contraindicated:
-		return "contraindicated: this is not the released device"
-	}
-	return "none: it could not be decided; this is not a pass"
 }
 
 // readAll reads a whole file within a bound.

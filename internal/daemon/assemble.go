@@ -3,9 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto"
-	"errors"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"ward/internal/agent/health"
@@ -14,7 +12,6 @@ import (
 	"ward/internal/agent/uplink"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
-	"ward/internal/format/pcr"
 	"ward/internal/trust/presence"
 )
 
@@ -41,14 +38,14 @@ var capabilities = []string{"measured-boot", "ima", "journal", "receipts"}
 
 // assemble makes the roles.
 func (d *daemon) assemble() {
-	chip := &lazyTPM{path: d.config.TPM.Device}
+	chip := tpm.NewLazy(d.config.TPM.Device)
 	boot := d.assembleBoot(chip)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
 	who := identity.New(identity.Config{
 		State: d.config.Paths.State, Trust: d.config.Paths.Trust, Tenant: d.source.Tenant, Device: d.source.Device,
-		Floor: boot.builtAt, Keys: chip, Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
+		Floor: boot.builtAt, Keys: reporting{chip}, Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
 	})
 	d.add("identity", slowBound, who.Run)
 
@@ -88,60 +85,9 @@ func (d *daemon) add(name string, bound time.Duration, run func(context.Context)
 	d.roles = append(d.roles, role{name, bound, run})
 }
 
-// lazyTPM opens the TPM when it is needed and anew after it was gone, so that a
-// device whose TPM comes late, or comes back, heals without a restart.
-type lazyTPM struct {
-	path string
+// reporting gives the identity its key.
+type reporting struct{ *tpm.Lazy }
 
-	mu   sync.Mutex
-	open *tpm.TPM
-}
-
-func (l *lazyTPM) get() (*tpm.TPM, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open != nil {
-		return l.open, nil
-	}
-	t, err := tpm.Open(l.path)
-	if err != nil {
-		return nil, err
-	}
-	l.open = t
-	return t, nil
-}
-
-// drop closes a TPM that does not answer any more.
-func (l *lazyTPM) drop(err error) {
-	if !errors.Is(err, tpm.ErrTransport) && !errors.Is(err, tpm.ErrAbsent) {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open != nil {
-		_ = l.open.Close()
-		l.open = nil
-	}
-}
-
-// ReadPCRs reads registers of one bank.
-func (l *lazyTPM) ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (pcr.Values, error) {
-	t, err := l.get()
-	if err != nil {
-		return nil, err
-	}
-	v, err := t.ReadPCRs(ctx, bank, which)
-	l.drop(err)
-	return v, err
-}
-
-// ReportingKey is the key of the reporting identity.
-func (l *lazyTPM) ReportingKey(ctx context.Context) (crypto.Signer, error) {
-	t, err := l.get()
-	if err != nil {
-		return nil, err
-	}
-	s, err := t.Signer(context.WithoutCancel(ctx), tpm.HandleReporting)
-	l.drop(err)
-	return s, err
+func (r reporting) ReportingKey(ctx context.Context) (crypto.Signer, error) {
+	return r.Signer(ctx, tpm.HandleReporting)
 }

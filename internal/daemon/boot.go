@@ -4,25 +4,29 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"time"
 
 	"ward/internal/agent/attester"
 	"ward/internal/agent/integrity"
 	"ward/internal/agent/localapi"
+	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/baseline"
+	"ward/internal/trust/evidence"
 )
 
 // bootState is what the daemon knows of its boot.
 type bootState struct{ attester *attester.Attester }
 
 // assembleBoot makes the roles that judge the boot and what runs.
-func (d *daemon) assembleBoot(chip *lazyTPM) *bootState {
+func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	securityFS := os.DirFS(d.config.Paths.SecurityFS)
 	p := d.config.Paths
 	a := attester.New(attester.Config{
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
-		Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS), TPM: chip, Started: d.started,
+		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
+		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
 		Recorder: d.journal, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
 	d.add("attester", slowBound, a.Run)
@@ -32,6 +36,12 @@ func (d *daemon) assembleBoot(chip *lazyTPM) *bootState {
 	})
 	d.add("integrity", slowBound, watch.Run)
 	return &bootState{a}
+}
+
+// head is the head of the journal as far as it is kept.
+func (d *daemon) head() evidence.Record {
+	s := d.journal.Status()
+	return evidence.Record{Epoch: s.Epoch, Sequence: s.Sequence, Head: s.Head}
 }
 
 // covered tells the watch over the measurement list where the appraisal of the

@@ -2,9 +2,7 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,8 +13,6 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/device/sandbox"
-	"ward/internal/device/tpm"
-	"ward/internal/format/pcr"
 )
 
 // short is a folder whose path leaves room for a socket's name, unix(7).
@@ -116,68 +112,6 @@ func TestSessionsAreCounted(t *testing.T) {
 	if got := d.nextSession(); got != 1 {
 		t.Errorf("session %d without a state folder, want 1", got)
 	}
-}
-
-// A TPM that comes late is found, one that hangs up is opened anew.
-//
-// Verifies: SR-017
-func TestTPMIsOpenedAnew(t *testing.T) {
-	path := filepath.Join(short(t), "tpm")
-	chip := &lazyTPM{path: path}
-	read := func() error {
-		_, err := chip.ReadPCRs(t.Context(), pcr.SHA256, []int{0})
-		return err
-	}
-	if err := read(); !errors.Is(err, tpm.ErrAbsent) {
-		t.Fatalf("no TPM gives %v, want ErrAbsent", err)
-	}
-	if _, err := chip.ReportingKey(t.Context()); !errors.Is(err, tpm.ErrAbsent) {
-		t.Fatalf("no TPM gives %v, want ErrAbsent", err)
-	}
-
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() { // a TPM that hangs up on whoever calls
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_ = conn.Close()
-		}
-	}()
-	for range 2 {
-		if err := read(); !errors.Is(err, tpm.ErrTransport) {
-			t.Fatalf("a TPM that hangs up gives %v, want ErrTransport", err)
-		}
-		if chip.open != nil {
-			t.Fatal("a TPM that does not answer is kept open")
-		}
-	}
-	if _, err := chip.ReportingKey(t.Context()); !errors.Is(err, tpm.ErrTransport) {
-		t.Errorf("a TPM that hangs up gives %v, want ErrTransport", err)
-	}
-	if chip.open != nil {
-		t.Error("a TPM that does not answer is kept open")
-	}
-
-	first, err := chip.get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	chip.drop(nil)
-	chip.drop(tpm.ErrBusy)
-	if again, err := chip.get(); err != nil || again != first {
-		t.Errorf("a TPM that answers is opened anew: %v", err)
-	}
-	chip.drop(tpm.ErrTransport)
-	if again, err := chip.get(); err != nil || again == first {
-		t.Errorf("a TPM that was dropped is used again: %v", err)
-	}
-	chip.drop(tpm.ErrTransport)
 }
 
 func TestReport(t *testing.T) {

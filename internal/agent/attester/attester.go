@@ -70,6 +70,9 @@ type Config struct {
 	Log      *slog.Logger
 }
 
+// UserLogFolder is where systemd keeps its measurement log.
+const UserLogFolder = "/run/log/systemd"
+
 // Bank is the bank of registers that releases name.
 const Bank = pcr.SHA256
 

@@ -3,6 +3,7 @@ package attester_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,11 +19,14 @@ import (
 
 	"ward/internal/agent/attester"
 	"ward/internal/device/securityfs/securityfstest"
+	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/quote"
+	"ward/internal/trust/quote/quotetest"
 )
 
 // journal keeps what is recorded.
@@ -70,12 +74,17 @@ func report(t *testing.T, e event.Event) attester.Verdict {
 	return v
 }
 
-// chip is a TPM that holds registers and takes its time.
+// chip is a TPM that holds registers, quotes them and takes its time.
 type chip struct {
+	t      *testing.T
+	device *appraisaltest.Device // its attestation key and clock
 	mu     sync.Mutex
 	values pcr.Values
 	err    error
+	noKey  bool
 	takes  time.Duration
+	quotes int         // how many were made
+	moves  func(n int) // called between quote n, from 1, and the reading of its registers
 }
 
 func (c *chip) ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (pcr.Values, error) {
@@ -85,10 +94,50 @@ func (c *chip) ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (p
 	if c.err != nil {
 		return nil, c.err
 	}
-	if bank != pcr.SHA256 || len(which) != pcr.Count {
-		return nil, fmt.Errorf("asked for bank %s, %v", bank, which)
+	return c.read(bank, which)
+}
+
+func (c *chip) read(bank pcr.Algorithm, which []int) (pcr.Values, error) {
+	values := make(pcr.Values)
+	for _, n := range which {
+		if bank != pcr.SHA256 || c.values[n] == nil {
+			return nil, fmt.Errorf("asked for PCR %d of bank %s", n, bank)
+		}
+		values[n] = c.values[n]
 	}
-	return c.values, nil
+	return values, nil
+}
+
+func (c *chip) AttestationKey(context.Context) (*ecdsa.PublicKey, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.err != nil:
+		return nil, c.err
+	case c.noKey:
+		return nil, fmt.Errorf("read key: %w", tpm.ErrNoKey)
+	}
+	return &c.device.AK.PublicKey, nil
+}
+
+func (c *chip) Quote(_ context.Context, qualifying [32]byte, bank pcr.Algorithm, which []int) (quote.Quote, pcr.Values, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	time.Sleep(c.takes)
+	if c.err != nil {
+		return quote.Quote{}, nil, c.err
+	}
+	values, err := c.read(bank, which)
+	if err != nil {
+		return quote.Quote{}, nil, err
+	}
+	q := quotetest.Sign(c.t, c.device.AK, qualifying, c.device.Clock, bank, values)
+	c.quotes++
+	if c.moves != nil {
+		c.moves(c.quotes)
+	}
+	values, err = c.read(bank, which)
+	return q, values, err
 }
 
 func (c *chip) set(err error) {
@@ -110,11 +159,11 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	d := appraisaltest.New(t)
-	s := &scene{t: t, device: d, kernel: securityfstest.Boot(t, d), chip: &chip{values: d.PCRs}, journal: new(journal)}
+	s := &scene{t: t, device: d, kernel: securityfstest.Boot(t, d), chip: &chip{t: t, device: d, values: d.PCRs}, journal: new(journal)}
 	dir := t.TempDir()
 	s.config = attester.Config{
 		Release: filepath.Join(dir, "release.dsse"), Baseline: filepath.Join(dir, "baseline"), Trust: filepath.Join(dir, "trust"),
-		Threshold: 1, Device: "paper-1", Boot: "boot-1", SecurityFS: s.kernel.SecurityFS(), SysFS: s.kernel.SysFS(),
+		Threshold: 1, Tenant: "lab", Device: "paper-1", Boot: "boot-1", SecurityFS: s.kernel.SecurityFS(), SysFS: s.kernel.SysFS(),
 		TPM: s.chip, Recorder: s.journal,
 	}
 	if err := os.MkdirAll(filepath.Join(s.config.Trust, "release"), 0o700); err != nil {
@@ -182,7 +231,7 @@ func TestHonestBoot(t *testing.T) {
 			if events[0].Severity != finding.Info || v.Events != 19 || v.IMAEntries != 3 || v.Release.Version != "1.0.0" || v.Release.Digest != fmt.Sprintf("%x", digest) {
 				t.Errorf("%+v", v)
 			}
-			if v.TPMMS != 700 || v.TookMS != 0 {
+			if v.TPMMS != 1400 || v.TookMS != 0 {
 				t.Errorf("took %v ms, TPM %v ms: the TPM's time does not count as the daemon's", v.TookMS, v.TPMMS)
 			}
 			if len(v.PCRs) != 11 || v.PCRs[4].State != appraisal.Matches || !bytes.Equal(v.PCRs[4].Value, s.device.PCRs[4]) {
@@ -267,7 +316,7 @@ func TestTPMThatComesLate(t *testing.T) {
 		s.kernel.Remove("sys")
 		s.chip.err = errors.New("no answer")
 		s.play(func(a *attester.Attester) {
-			if got, want := said(t, s.journal.take()), []string{"verdict none", "raised tpm.failing tpm", "raised boot.pcr-unreadable boot"}; !slices.Equal(got, want) {
+			if got, want := said(t, s.journal.take()), []string{"verdict none", "raised tpm.failing tpm", "raised boot.quote-missing boot", "raised boot.pcr-unreadable boot"}; !slices.Equal(got, want) {
 				t.Errorf("recorded %q, want %q", got, want)
 			}
 			pass(5 * time.Minute)
@@ -277,7 +326,7 @@ func TestTPMThatComesLate(t *testing.T) {
 			s.chip.set(nil)
 			s.kernel.Measure(appraisaltest.Program("/tmp/stranger")) // whoever follows the list tells it
 			pass(20 * time.Minute)
-			want := []string{"verdict warning", "cleared boot.pcr-unreadable boot", "cleared tpm.failing tpm"}
+			want := []string{"verdict warning", "cleared boot.pcr-unreadable boot", "cleared boot.quote-missing boot", "cleared tpm.failing tpm"}
 			if got := said(t, s.journal.take()); !slices.Equal(got, want) {
 				t.Errorf("recorded %q, want %q", got, want)
 			}
@@ -340,6 +389,12 @@ func TestStopWhileTheTPMIsRead(t *testing.T) {
 }
 
 type hanging struct{}
+
+func (hanging) AttestationKey(context.Context) (*ecdsa.PublicKey, error) { return nil, tpm.ErrNoKey }
+
+func (hanging) Quote(context.Context, [32]byte, pcr.Algorithm, []int) (quote.Quote, pcr.Values, error) {
+	return quote.Quote{}, nil, tpm.ErrNoKey
+}
 
 func (hanging) ReadPCRs(ctx context.Context, _ pcr.Algorithm, _ []int) (pcr.Values, error) {
 	<-ctx.Done()

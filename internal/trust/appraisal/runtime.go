@@ -33,6 +33,7 @@ type IMASummary struct {
 	Violations int
 	Fits       bool           // a prefix of the list gives PCR10
 	FitsAt     ima.Checkpoint // after that prefix
+	FitsOffset int64          // bytes of it in this list
 	Replayed   pcr.Digest     // PCR 10 after that prefix, or after the whole list
 	Whole      bool           // the list was read to its own end
 	Unjudged   int            // files that could not be compared with the baseline
@@ -92,7 +93,7 @@ func unreadable(err error) finding.Finding {
 }
 
 func (j *imaJudge) read(list io.Reader) error {
-	dec, err := ima.NewDecoder(list)
+	dec, err := ima.NewDecoderAt(list, j.against.From.Entries, 0)
 	if err != nil {
 		return err
 	}
@@ -107,11 +108,14 @@ func (j *imaJudge) read(list io.Reader) error {
 		if err := j.add(e); err != nil {
 			return err
 		}
+		if j.sum.Fits && j.sum.FitsAt.Entries == 0 {
+			j.sum.FitsAt = ima.Checkpoint{PCR: j.sum.Replayed}
+			j.sum.FitsAt.Entries, j.sum.FitsOffset = dec.Position()
+		}
 	}
 }
 
 func (j *imaJudge) add(e ima.Entry) error {
-	e.Index += j.against.From.Entries
 	if j.sum.Entries == 0 && j.against.From.Entries == 0 && !e.IsBootAggregate() {
 		j.find(finding.New(finding.IMABootAggregate, "the list does not begin with boot_aggregate").AtIndex(e.Index).AtOffset(e.Offset))
 	}
@@ -150,7 +154,7 @@ func (j *imaJudge) add(e ima.Entry) error {
 func (j *imaJudge) fit() {
 	j.sum.Replayed = j.replay.Value()
 	if j.against.PCR10 != nil && bytes.Equal(j.sum.Replayed, j.against.PCR10) {
-		j.sum.Fits, j.sum.FitsAt = true, j.replay.Checkpoint()
+		j.sum.Fits = true
 	}
 }
 

@@ -1,0 +1,101 @@
+package tpm
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"errors"
+	"sync"
+
+	"ward/internal/format/pcr"
+	"ward/internal/trust/quote"
+)
+
+// Lazy opens the TPM when it is needed and anew after it was gone, so that a
+// device whose TPM comes late, or comes back, heals without a restart.
+type Lazy struct {
+	path string
+
+	mu   sync.Mutex
+	open *TPM
+}
+
+// NewLazy returns a TPM that is opened at its first use.
+func NewLazy(path string) *Lazy { return &Lazy{path: path} }
+
+// Close closes the TPM if it is open.
+func (l *Lazy) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		return nil
+	}
+	err := l.open.Close()
+	l.open = nil
+	return err
+}
+
+func (l *Lazy) get() (*TPM, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open != nil {
+		return l.open, nil
+	}
+	t, err := Open(l.path)
+	if err != nil {
+		return nil, err
+	}
+	l.open = t
+	return t, nil
+}
+
+// drop closes a TPM that does not answer any more.
+func (l *Lazy) drop(err error) {
+	if errors.Is(err, ErrTransport) || errors.Is(err, ErrAbsent) {
+		_ = l.Close()
+	}
+}
+
+// with does one operation with the TPM.
+func with[T any](l *Lazy, operation func(*TPM) (T, error)) (T, error) {
+	t, err := l.get()
+	if err != nil {
+		var none T
+		return none, err
+	}
+	v, err := operation(t)
+	l.drop(err)
+	return v, err
+}
+
+// ReadPCRs is TPM.ReadPCRs.
+func (l *Lazy) ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (pcr.Values, error) {
+	return with(l, func(t *TPM) (pcr.Values, error) { return t.ReadPCRs(ctx, bank, which) })
+}
+
+// Signer is TPM.Signer; the signer goes on when ctx ends.
+func (l *Lazy) Signer(ctx context.Context, handle uint32) (crypto.Signer, error) {
+	return with(l, func(t *TPM) (crypto.Signer, error) { return t.Signer(context.WithoutCancel(ctx), handle) })
+}
+
+// AttestationKey reads the public part of the attestation key. No key there
+// gives ErrNoKey.
+func (l *Lazy) AttestationKey(ctx context.Context) (*ecdsa.PublicKey, error) {
+	return with(l, func(t *TPM) (*ecdsa.PublicKey, error) {
+		key, err := t.ReadPublic(ctx, HandleAK)
+		return key.Public, err
+	})
+}
+
+// Quote is TPM.Quote.
+func (l *Lazy) Quote(ctx context.Context, qualifying [32]byte, bank pcr.Algorithm, registers []int) (quote.Quote, pcr.Values, error) {
+	type answer struct {
+		quote  quote.Quote
+		values pcr.Values
+	}
+	a, err := with(l, func(t *TPM) (answer, error) {
+		q, v, err := t.Quote(ctx, qualifying, bank, registers)
+		return answer{q, v}, err
+	})
+	return a.quote, a.values, err
+}
