@@ -14,8 +14,8 @@ import (
 	"ward/internal/cli"
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
-	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/measured"
 )
 
 func newIMA() *cobra.Command {
@@ -98,14 +98,14 @@ func parseBank(name string) (pcr.Algorithm, error) {
 	return a, nil
 }
 
-func isEmpty(sum appraisal.IMASummary) bool { return sum.Whole && sum.Entries == 0 }
+func isEmpty(sum measured.Summary) bool { return sum.Whole && sum.Entries == 0 }
 
 // readIMA reads a list once, as a stream, and gives each entry to each, if
 // there is one. The error is for input that cannot be read at all.
-func readIMA(cmd *cobra.Command, name string, bank pcr.Algorithm, each func(ima.Entry) error) (appraisal.IMASummary, []finding.Finding, error) {
+func readIMA(cmd *cobra.Command, name string, bank pcr.Algorithm, each func(ima.Entry) error) (measured.Summary, []finding.Finding, error) {
 	in, err := openInput(cmd, name)
 	if err != nil {
-		return appraisal.IMASummary{}, nil, err
+		return measured.Summary{}, nil, err
 	}
 	defer in.Close()
 	buffered := bufio.NewReader(in)
@@ -114,7 +114,7 @@ func readIMA(cmd *cobra.Command, name string, bank pcr.Algorithm, each func(ima.
 		_, err = ima.NewDecoder(bytes.NewReader(begin))
 	}
 	if err != nil {
-		return appraisal.IMASummary{}, nil, unreadable(name, fmt.Errorf("at offset 0: %w", err))
+		return measured.Summary{}, nil, unreadable(name, fmt.Errorf("at offset 0: %w", err))
 	}
 
 	beside, feed := io.Pipe()
@@ -123,7 +123,7 @@ func readIMA(cmd *cobra.Command, name string, bank pcr.Algorithm, each func(ima.
 		done <- look(beside, bank, each)
 		io.Copy(io.Discard, beside)
 	}()
-	sum, fs := appraisal.IMAFindings(io.TeeReader(buffered, feed), appraisal.IMAList{Bank: bank})
+	sum, fs := measured.Judge(io.TeeReader(buffered, feed), measured.Against{Bank: bank})
 	feed.Close()
 	looked := <-done
 	return sum, append(append([]finding.Finding{}, fs...), looked.findings...), looked.err
@@ -257,7 +257,7 @@ func entryJSON(w io.Writer) func(ima.Entry) error {
 	}
 }
 
-func endEntryJSON(w io.Writer, sum appraisal.IMASummary, fs []finding.Finding) error {
+func endEntryJSON(w io.Writer, sum measured.Summary, fs []finding.Finding) error {
 	if sum.Entries == 0 {
 		fmt.Fprint(w, "{\n  \"entries\": [")
 	}

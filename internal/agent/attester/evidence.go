@@ -11,8 +11,8 @@ import (
 	"ward/internal/device/securityfs"
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
-	"ward/internal/trust/appraisal"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/measured"
 	"ward/internal/trust/release"
 )
 
@@ -141,6 +141,6 @@ func fit(from place, list []byte, held pcr.Digest) (place, bool) {
 	if len(held) == 0 || slices.Equal(held, from.PCR) {
 		return from, true
 	}
-	sum, _ := appraisal.IMAFindings(bytes.NewReader(list), appraisal.IMAList{Bank: Bank, PCR10: held, From: from.Checkpoint})
+	sum, _ := measured.Judge(bytes.NewReader(list), measured.Against{Bank: Bank, PCR10: held, From: from.Checkpoint})
 	return place{sum.FitsAt, securityfs.Position{Entries: sum.FitsAt.Entries, Offset: from.at.Offset + sum.FitsOffset}}, sum.Fits
 }

@@ -14,9 +14,9 @@ import (
 
 	"ward/internal/device/securityfs"
 	"ward/internal/format/ima"
-	"ward/internal/trust/appraisal"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/event"
+	"ward/internal/trust/measured"
 )
 
 const (
@@ -165,8 +165,8 @@ func (w *Watch) take(ctx context.Context, list *securityfs.Follower, from int) e
 
 // judge reports an entry that is not of the release.
 func (w *Watch) judge(ctx context.Context, e ima.Entry) {
-	switch standing, f := appraisal.JudgeEntry(e, w.files); standing {
-	case appraisal.Unknown, appraisal.Changed, appraisal.Violated:
+	switch standing, f := measured.JudgeEntry(e, w.files); standing {
+	case measured.Unknown, measured.Changed, measured.Violated:
 		w.report.incident(ctx, f)
 	}
 }

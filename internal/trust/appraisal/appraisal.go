@@ -18,6 +18,7 @@ import (
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/measured"
 	"ward/internal/trust/release"
 )
 
@@ -107,7 +108,7 @@ func judgeName(res *Result, e evidence.Evidence, p Policy) (foreign bool) {
 		return false
 	}
 	res.lower(ClaimQuote, Contraindicated)
-	res.find(finding.New(finding.EvidenceForeign, "").Want(p.Device.Tenant+"/"+p.Device.Device, UntrustedPath(e.Tenant+"/"+e.Device)))
+	res.find(finding.New(finding.EvidenceForeign, "").Want(p.Device.Tenant+"/"+p.Device.Device, measured.UntrustedPath(e.Tenant+"/"+e.Device)))
 	return true
 }
 

@@ -10,6 +10,7 @@ import (
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/measured"
 )
 
 func BenchmarkAppraise(b *testing.B) {
@@ -30,11 +31,11 @@ func BenchmarkIMAFindings(b *testing.B) {
 		programs[i] = appraisaltest.Program(fmt.Sprintf("/usr/lib/python3/dist-packages/module/%06d.so", i))
 	}
 	d := appraisaltest.Booted(b, appraisaltest.Log(appraisaltest.Events()...), programs...)
-	against := appraisal.IMAList{Bank: pcr.SHA256, PCR10: d.PCRs[10], Boot: []pcr.Values{d.PCRs}, Baseline: d.Index(b)}
+	against := measured.Against{Bank: pcr.SHA256, PCR10: d.PCRs[10], Boot: []pcr.Values{d.PCRs}, Baseline: d.Index(b)}
 	b.Run("appraise", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if sum, fs := appraisal.IMAFindings(bytes.NewReader(d.List), against); !sum.Fits || len(fs) != 0 {
+			if sum, fs := measured.Judge(bytes.NewReader(d.List), against); !sum.Fits || len(fs) != 0 {
 				b.Fatal(sum, fs)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/measured"
 	"ward/internal/trust/release"
 )
 
@@ -301,7 +302,7 @@ func TestUntrustedPath(t *testing.T) {
 		"/tmp/\xff":                     `"/tmp/\xff"`,
 		"/" + strings.Repeat("a", 5000): "/" + strings.Repeat("a", 511) + "…",
 	} {
-		if got := appraisal.UntrustedPath(in); got != want {
+		if got := measured.UntrustedPath(in); got != want {
 			t.Errorf("%.40q: %.80q, want %.80q", in, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package appraisal
+package measured
 
 import (
 	"fmt"
@@ -27,8 +27,8 @@ const (
 // bufferTemplate is the template of entries that are no files.
 const bufferTemplate = "ima-buf"
 
-// baselineDigest is the algorithm of the baseline's digests.
-const baselineDigest = "sha256"
+// BaselineDigest is the algorithm of the baseline's digests.
+const BaselineDigest = "sha256"
 
 // JudgeEntry compares one entry of the IMA list with the baseline; the finding
 // is set for Unknown, Changed and Violated. Content counts: a released file that
@@ -42,7 +42,7 @@ func JudgeEntry(e ima.Entry, index *baseline.Index) (Standing, finding.Finding) 
 		return Violated, about(f, e)
 	case e.Template == bufferTemplate || e.IsBootAggregate():
 		return NoFile, finding.Finding{}
-	case index == nil || e.Digest.Algorithm != baselineDigest || e.Digest.Verity || len(e.Digest.Digest) != 32:
+	case index == nil || e.Digest.Algorithm != BaselineDigest || e.Digest.Verity || len(e.Digest.Digest) != 32:
 		return NotJudged, finding.Finding{}
 	}
 	sum := [32]byte(e.Digest.Digest)
