@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf16"
 )
 
@@ -53,6 +54,13 @@ var (
 	ImageSecurity  = mustGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f") // EFI_IMAGE_SECURITY_DATABASE_GUID
 	CertX509       = mustGUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072") // EFI_CERT_X509_GUID
 	CertSHA256     = mustGUID("c1c41626-504c-4092-aca9-41f936934328") // EFI_CERT_SHA256_GUID
+	CertSHA1       = mustGUID("826ca512-cf10-4ac9-b187-be01496631bd") // EFI_CERT_SHA1_GUID
+	CertSHA384     = mustGUID("ff3e5307-9fd0-48c9-85f1-8ad56c701e01") // EFI_CERT_SHA384_GUID
+	CertSHA512     = mustGUID("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a") // EFI_CERT_SHA512_GUID
+	CertX509SHA256 = mustGUID("3bd2a492-96c0-4079-b420-fcf98ef103ed") // EFI_CERT_X509_SHA256_GUID
+	CertX509SHA384 = mustGUID("7076876e-80c2-4ee6-aad2-28b349a6865b") // EFI_CERT_X509_SHA384_GUID
+	CertX509SHA512 = mustGUID("446dbf63-2502-4cda-bcfa-2465d2b0fe9d") // EFI_CERT_X509_SHA512_GUID
+	Shim           = mustGUID("605dab50-e046-4300-abb6-3dd810dd8b23") // SHIM_LOCK_GUID, of shim's variables
 )
 
 var names = map[GUID]string{
@@ -60,13 +68,15 @@ var names = map[GUID]string{
 	ImageSecurity:  "image-security",
 	CertX509:       "x509",
 	CertSHA256:     "sha256",
-	mustGUID("826ca512-cf10-4ac9-b187-be01496631bd"): "sha1",
-	mustGUID("ff3e5307-9fd0-48c9-85f1-8ad56c701e01"): "sha384",
-	mustGUID("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a"): "sha512",
+	CertSHA1:       "sha1",
+	CertSHA384:     "sha384",
+	CertSHA512:     "sha512",
+	CertX509SHA256: "x509-sha256",
+	CertX509SHA384: "x509-sha384",
+	CertX509SHA512: "x509-sha512",
+	Shim:           "shim",
 	mustGUID("3c5766e8-269c-4e34-aa14-ed776e85b3b6"): "rsa2048",
-	mustGUID("3bd2a492-96c0-4079-b420-fcf98ef103ed"): "x509-sha256",
 	mustGUID("77fa9abd-0359-4d32-bd60-28f4e78f784b"): "microsoft",
-	mustGUID("605dab50-e046-4300-abb6-3dd810dd8b23"): "shim",
 	mustGUID("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"): "systemd-boot",
 	mustGUID("eb9d2d30-2d88-11d3-9a16-0090273fc14d"): "ACPI 1.0",
 	mustGUID("8868e871-e4f1-11d3-bc22-0080c73c8881"): "ACPI 2.0",
@@ -141,14 +151,15 @@ func (r *reader) utf16z() string {
 
 // UTF16 returns little-endian UTF-16 as text, up to the first NUL.
 func UTF16(b []byte) string {
-	r := reader{b: b[:len(b)&^1]}
+	head, _, _ := strings.Cut(wholeUTF16(b), "\x00")
+	return head
+}
+
+// wholeUTF16 returns little-endian UTF-16 as text, NULs included.
+func wholeUTF16(b []byte) string {
 	units := make([]uint16, 0, len(b)/2)
-	for len(r.b) > 0 {
-		u := r.u16()
-		if u == 0 {
-			break
-		}
-		units = append(units, u)
+	for ; len(b) >= 2; b = b[2:] {
+		units = append(units, binary.LittleEndian.Uint16(b))
 	}
 	return string(utf16.Decode(units))
 }

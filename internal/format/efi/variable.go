@@ -1,6 +1,9 @@
 package efi
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Variable is a measured variable (Firmware Profile, 10.2.6, UEFI_VARIABLE_DATA).
 type Variable struct {
@@ -10,7 +13,9 @@ type Variable struct {
 }
 
 // ParseVariable reads a measured variable. Bytes behind it are an error: what
-// was hashed would then be more than what is shown.
+// was hashed would then be more than what is shown. Some firmware counts a NUL
+// to the name; it is taken off, and one inside the name is kept, so that no
+// other name passes for a known one.
 func ParseVariable(b []byte) (Variable, error) {
 	r := reader{b: b}
 	v := Variable{Vendor: r.guid()}
@@ -18,7 +23,7 @@ func ParseVariable(b []byte) (Variable, error) {
 	if units > uint64(len(b)) {
 		return Variable{}, fmt.Errorf("parse EFI variable: %w", errShort)
 	}
-	v.Name = UTF16(r.take(2 * units))
+	v.Name = strings.TrimRight(wholeUTF16(r.take(2*units)), "\x00")
 	v.Data = r.take(size)
 	switch {
 	case r.failed:
@@ -97,19 +102,19 @@ func ParseLoadOption(b []byte) (LoadOption, error) {
 	return o, nil
 }
 
-// Image is a measured image load without its place in memory, which differs
-// between boots (Firmware Profile, 10.2.3, UEFI_IMAGE_LOAD_EVENT).
+// Image is a measured image load (Firmware Profile, 10.2.3,
+// UEFI_IMAGE_LOAD_EVENT). Its place in memory differs between boots.
 type Image struct {
-	Size uint64 // in memory, bytes
-	Path DevicePath
+	Location uint64 // in memory
+	Size     uint64 // in memory, bytes
+	LinkTime uint64 // ImageLinkTimeAddress
+	Path     DevicePath
 }
 
 // ParseImage reads a measured image load.
 func ParseImage(b []byte) (Image, error) {
 	r := reader{b: b}
-	r.u64() // ImageLocationInMemory
-	i := Image{Size: r.u64()}
-	r.u64() // ImageLinkTimeAddress
+	i := Image{Location: r.u64(), Size: r.u64(), LinkTime: r.u64()}
 	i.Path = DevicePath(r.take(r.u64()))
 	if r.failed {
 		return Image{}, fmt.Errorf("parse EFI image load: %w", errShort)

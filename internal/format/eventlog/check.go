@@ -120,7 +120,7 @@ func isOnes(b []byte) bool {
 // separators are the digests of the three values that a separator may have.
 var separators = func() map[pcr.Algorithm]separatorDigests {
 	m := make(map[pcr.Algorithm]separatorDigests)
-	for _, a := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512} {
+	for _, a := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512, pcr.SM3256} {
 		m[a] = separatorDigests{
 			zeros:  a.Sum([]byte{0, 0, 0, 0}),
 			ones:   a.Sum([]byte{0xff, 0xff, 0xff, 0xff}),

@@ -82,8 +82,6 @@ func (m measured) digest(a pcr.Algorithm) []byte {
 		return bytes.Repeat([]byte{7}, unknownSize)
 	case m.zero:
 		return make([]byte, a.Size())
-	case a == pcr.SM3256:
-		return bytes.Repeat([]byte{8}, a.Size())
 	}
 	return a.Sum(of)
 }

@@ -15,11 +15,12 @@ import (
 
 // Verifies: SR-003
 func TestReplayOfBothForms(t *testing.T) {
+	all := []pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512, pcr.SM3256}
 	for name, c := range map[string]struct {
 		log   []byte
 		banks []pcr.Algorithm
 	}{
-		"crypto-agile": {builder{banks: []pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512}}.log(boot()...), []pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512}},
+		"crypto-agile": {builder{banks: all}.log(boot()...), all},
 		"sha1":         {sha1Log(boot()...), []pcr.Algorithm{pcr.SHA1}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -221,7 +221,7 @@ func TestReplayOfAnotherRegister(t *testing.T) {
 	if v := replay.Values(); len(v) != 1 || v[11] == nil || !pcr.IsReset(pcr.SHA256, 10, replay.Value()) {
 		t.Errorf("values %v, PCR 10 %s", v, replay.Value())
 	}
-	if _, err := ima.NewReplay(pcr.SM3256); err == nil {
+	if _, err := ima.NewReplay(0x27); err == nil {
 		t.Error("a bank that cannot be computed was taken")
 	}
 }
@@ -240,8 +240,11 @@ func TestBootAggregate(t *testing.T) {
 	if got, want := ima.BootAggregate(pcr.SHA1, short), pcr.SHA1.Sum(append(digest(1, 20), make([]byte, 7*20)...)); !bytes.Equal(got, want) {
 		t.Errorf("sha1: %s, want %s", got, want)
 	}
-	if ima.BootAggregate(pcr.SM3256, nil) != nil {
-		t.Error("sm3-256 cannot be computed")
+	if got, want := ima.BootAggregate(pcr.SM3256, nil), pcr.SM3256.Sum(make([]byte, 10*32)); !bytes.Equal(got, want) {
+		t.Errorf("sm3-256: %s, want %s", got, want)
+	}
+	if ima.BootAggregate(0x27, nil) != nil {
+		t.Error("a bank that cannot be computed has an aggregate")
 	}
 }
 

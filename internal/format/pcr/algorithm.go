@@ -16,6 +16,8 @@ import (
 	"hash"
 	"strconv"
 	"strings"
+
+	"ward/internal/format/sm3"
 )
 
 // Algorithm is a TPM_ALG_ID (TPM 2.0 Library, Part 2, 6.3).
@@ -101,6 +103,9 @@ func (a Algorithm) Hash() (crypto.Hash, bool) {
 
 // New returns a hash of the algorithm, nil when this build cannot compute it.
 func (a Algorithm) New() hash.Hash {
+	if a == SM3256 {
+		return sm3.New()
+	}
 	h, ok := a.Hash()
 	if !ok {
 		return nil
@@ -126,6 +131,9 @@ func (a Algorithm) AppendSum(b, data []byte) []byte {
 		return append(b, sum[:]...)
 	case SHA512:
 		sum := sha512.Sum512(data)
+		return append(b, sum[:]...)
+	case SM3256:
+		sum := sm3.Sum(data)
 		return append(b, sum[:]...)
 	}
 	return b
