@@ -113,7 +113,7 @@ func (d *Decoder) takeLine(e *Entry, line []byte) string {
 
 // takeData sets hash and data of an entry, whose hash are the first size
 // bytes of scratch, from a line's fields in the present byte order.
-func (d *Decoder) takeData(e *Entry, l layout, fields []byte, size int) string {
+func (d *Decoder) takeData(e *Entry, l *layout, fields []byte, size int) string {
 	d.scratch = d.scratch[:size]
 	wrong := d.appendFields(l, fields)
 	e.TemplateHash, e.Data = d.scratch[:size:size], d.scratch[size:]
@@ -122,7 +122,7 @@ func (d *Decoder) takeData(e *Entry, l layout, fields []byte, size int) string {
 
 // appendFields appends the template data that a line's fields stand for to
 // scratch. It returns what is wrong, "" if nothing is.
-func (d *Decoder) appendFields(l layout, rest []byte) string {
+func (d *Decoder) appendFields(l *layout, rest []byte) string {
 	if l.name == legacyName {
 		return d.appendLegacyFields(rest)
 	}

@@ -36,7 +36,7 @@ func (d *Decoder) nextBinary(e *Entry) (size int, err error) {
 	}
 	l := d.layoutOf(d.buf[d.at+head:][:nameSize])
 	if l.name == legacyName {
-		return d.legacyBinary(e, head+int(nameSize))
+		return d.legacyBinary(e, l, head+int(nameSize))
 	}
 	if !d.need(data) {
 		return 0, d.ended()
@@ -58,7 +58,7 @@ func (d *Decoder) nextBinary(e *Entry) (size int, err error) {
 }
 
 // takeHead fills in what stands before the template data; need was asked.
-func (d *Decoder) takeHead(e *Entry, l layout) {
+func (d *Decoder) takeHead(e *Entry, l *layout) {
 	e.PCR = int(d.uint32(d.buf[d.at:]))
 	e.TemplateHash = d.buf[d.at+4:][:d.hashSize:d.hashSize]
 	e.Template = l.name
@@ -68,7 +68,7 @@ func (d *Decoder) takeHead(e *Entry, l layout) {
 const legacyDigest = 20
 
 // legacyBinary reads the data of the template ima, which begin at data.
-func (d *Decoder) legacyBinary(e *Entry, data int) (size int, err error) {
+func (d *Decoder) legacyBinary(e *Entry, l *layout, data int) (size int, err error) {
 	name := data + legacyDigest + 4
 	if !d.need(name) {
 		return 0, d.ended()
@@ -81,7 +81,7 @@ func (d *Decoder) legacyBinary(e *Entry, data int) (size int, err error) {
 	if !d.need(size) {
 		return 0, d.ended()
 	}
-	d.takeHead(e, layouts[legacyName])
+	d.takeHead(e, l)
 	digest := d.buf[d.at+data:][:legacyDigest:legacyDigest]
 	e.Digest = FileDigest{Algorithm: "sha1", Digest: digest}
 	e.Path = d.stringOf(d.buf[d.at+name : d.at+size])

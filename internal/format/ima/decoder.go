@@ -160,7 +160,7 @@ func (d *Decoder) Next() (e Entry, err error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	e.Violation = isZero(e.TemplateHash)
+	e.Violation, e.BigEndian = isZero(e.TemplateHash), d.big
 	d.at += n
 	d.offset += int64(n)
 	d.index++

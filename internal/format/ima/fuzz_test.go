@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
+	"reflect"
 	"runtime/metrics"
 	"testing"
 
@@ -30,6 +33,18 @@ func FuzzDecode(f *testing.F) {
 	f.Add(binaryList(binary.LittleEndian, records...))
 	f.Add(binaryList(binary.BigEndian, records...))
 	f.Add(asciiList(binary.LittleEndian, records...))
+	f.Add(binaryList(binary.LittleEndian, buffered("dm_table_load", []byte(`name=a\,b;c=`)), buffered(".ima", testCertificate(f))))
+	captured, err := filepath.Glob("testdata/qemu-*")
+	if err != nil || len(captured) == 0 {
+		f.Fatalf("no captured list: %v", err)
+	}
+	for _, name := range captured {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b[:min(len(b), 4<<10)])
+	}
 	f.Add([]byte{})
 	huge := binaryList(binary.LittleEndian, records[1])
 	binary.LittleEndian.PutUint32(huge[34:], 1<<32-1)
@@ -41,8 +56,11 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%d bytes of input, %d allocated, at most %d", len(b), used, most)
 		}
 		pieces := read(b, func(r io.Reader) io.Reader { return &pieceReader{r: r} })
-		if whole != pieces {
+		if !reflect.DeepEqual(whole, pieces) {
 			t.Errorf("read at once: %+v, in pieces: %+v", whole, pieces)
+		}
+		if len(b) > 0 && b[0] < ' ' && !bytes.HasPrefix(b, whole.written) {
+			t.Errorf("a binary list is written otherwise:\n%x, was\n%x", whole.written, b)
 		}
 	})
 }
@@ -54,10 +72,27 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
+// outcome is what was read of a list; written is it as a binary list.
 type outcome struct {
 	entries, violations int
 	value               string
 	err                 string
+	written             []byte
+}
+
+// appendBinary writes an entry as ima_measurements_show does.
+func appendBinary(b []byte, e ima.Entry) []byte {
+	var order binary.AppendByteOrder = binary.LittleEndian
+	if e.BigEndian {
+		order = binary.BigEndian
+	}
+	b = append(order.AppendUint32(b, uint32(e.PCR)), e.TemplateHash...)
+	b = append(order.AppendUint32(b, uint32(len(e.Template))), e.Template...)
+	if e.Template == "ima" {
+		b = append(b, e.Digest.Digest...)
+		return append(order.AppendUint32(b, uint32(len(e.Path))), e.Path...)
+	}
+	return append(order.AppendUint32(b, uint32(len(e.Data))), e.Data...)
 }
 
 func read(b []byte, wrap func(io.Reader) io.Reader) outcome {
@@ -67,6 +102,9 @@ func read(b []byte, wrap func(io.Reader) io.Reader) outcome {
 	for err == nil {
 		var e ima.Entry
 		if e, err = d.Next(); err == nil {
+			o.written = appendBinary(o.written, e)
+			e.Content()
+			e.Fields()
 			err = replay.Add(e.Clone())
 		}
 	}

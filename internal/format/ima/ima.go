@@ -78,6 +78,7 @@ type Entry struct {
 	ModSignature []byte // ima-modsig: the appended PKCS #7 signature
 	Buffer       []byte // ima-buf: keys, command lines, critical data
 	Violation    bool   // the kernel could not vouch for the file: its hash in the list is zero
+	BigEndian    bool   // the integers in Data are
 }
 
 // Clone returns a copy that shares nothing with a decoder.

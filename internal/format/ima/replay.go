@@ -26,7 +26,9 @@ func NewReplay(a pcr.Algorithm) (*Replay, error) {
 }
 
 // Add extends the entry's register by what the kernel extended for it.
-func (r *Replay) Add(e Entry) error {
+func (r *Replay) Add(e Entry) error { return r.add(&e) }
+
+func (r *Replay) add(e *Entry) error {
 	extension := r.ones
 	switch {
 	case e.Violation:

@@ -54,19 +54,10 @@ type layout struct {
 // hashed padded.
 const legacyName = "ima"
 
-// layouts are the kernel's templates (ima_template.c, builtin_templates).
+// layouts are the kernel's templates.
 var layouts = func() map[string]layout {
 	m := make(map[string]layout)
-	for name, format := range map[string]string{
-		legacyName:   "d|n",
-		"ima-ng":     "d-ng|n-ng",
-		"ima-sig":    "d-ng|n-ng|sig",
-		"ima-ngv2":   "d-ngv2|n-ng",
-		"ima-sigv2":  "d-ngv2|n-ng|sig",
-		"ima-buf":    "d-ng|n-ng|buf",
-		"ima-modsig": "d-ng|n-ng|sig|d-modsig|modsig",
-		"evm-sig":    "d-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode",
-	} {
+	for name, format := range formats {
 		m[name] = parseLayout(name, format)
 	}
 	return m
@@ -88,7 +79,7 @@ func parseLayout(name, format string) layout {
 
 // layoutOf returns the template of a name in the list: a built-in one, or a
 // format string, as kernels write it that were told one (ima_template_fmt=).
-func (d *Decoder) layoutOf(name []byte) layout {
+func (d *Decoder) layoutOf(name []byte) *layout {
 	if d.last.name != string(name) {
 		l, ok := layouts[string(name)]
 		if !ok {
@@ -97,12 +88,12 @@ func (d *Decoder) layoutOf(name []byte) layout {
 		}
 		d.last = l
 	}
-	return d.last
+	return &d.last
 }
 
 // takeFields fills in the entry from its template data, whose fields carry
 // their lengths. It returns what is wrong, "" if nothing is.
-func (d *Decoder) takeFields(e *Entry, l layout) string {
+func (d *Decoder) takeFields(e *Entry, l *layout) string {
 	rest := e.Data
 	for _, kind := range l.fields {
 		if len(rest) < 4 {
