@@ -50,7 +50,9 @@ var arrows = map[string][]string{
 	"format/imasig":    {"format/ima", "format/pcr"},
 	"format/userlog":   {"format/pcr"},
 	"trust/event":      {"trust/finding"},
-	"trust/release":    {"trust/baseline"},
+	"trust/release":    {"trust/baseline", "trust/secureboot"}, // a manifest holds what it demands of Secure Boot
+	"trust/secureboot": {"trust/finding"},
+	"trust/measured":   {"trust/baseline", "trust/finding"}, // one judge of the IMA list, for the appraisal and for who watches it grow
 	"trust/appraisal":  {"trust/*"},
 	"daemon":           {"config"},
 	"command":          {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library

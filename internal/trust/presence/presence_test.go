@@ -101,13 +101,16 @@ func TestAsyncAPI(t *testing.T) {
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		t.Fatal(err)
 	}
-	kinds := map[string]presence.Kind{"event": presence.Event, "shed": presence.ShedEvent, "status": presence.State, "receipt": presence.Receipt}
+	kinds := map[string]presence.Kind{"event": presence.Event, "shed": presence.ShedEvent, "status": presence.State, "evidence": presence.Evidence, "receipt": presence.Receipt, "challenge": presence.Challenge}
 	if len(doc.Channels) != len(kinds) {
 		t.Errorf("%d channels, want %d", len(doc.Channels), len(kinds))
 	}
 	for name, k := range kinds {
 		if got, want := doc.Channels[name].Address, presence.Topic("{tenant}", "{device}", k); got != want {
 			t.Errorf("channel %s is %q, want %q", name, got, want)
+		}
+		if name == "evidence" {
+			continue // CBOR, which has no JSON schema
 		}
 		file, _, _ := strings.Cut(doc.Components.Messages[name].Payload.Schema["$ref"], "#")
 		if _, err := os.Stat(filepath.Join("../../../docs", file)); err != nil || file == "" {
@@ -152,6 +155,11 @@ func TestTopics(t *testing.T) {
 	tenant, device, k, err := presence.ParseTopic(topic)
 	if err != nil || tenant != "acme" || device != "pump-1" || k != presence.Event {
 		t.Errorf("%q %q %q %v", tenant, device, k, err)
+	}
+	for name, ok := range map[string]bool{"pump-1": true, "": false, "..": false, "a/b": false, "a+": false, strings.Repeat("a", 65): false} {
+		if presence.CheckNames("acme", name) == nil != ok || presence.CheckNames(name, "pump-1") == nil != ok {
+			t.Errorf("name %q: want %t", name, ok)
+		}
 	}
 	for _, bad := range []string{
 		"", "ward/v1", "ward/v1/acme/pump-1", "ward/v1/acme/pump-1/up/other", "ward/v2/acme/pump-1/up/event",

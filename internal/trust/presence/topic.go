@@ -11,13 +11,14 @@ const Prefix = "ward/v1"
 // Kind is the last part of a topic: what a message is.
 type Kind string
 
-// Kinds of messages: what goes up from the device, and the one answer that
-// comes down.
+// Kinds of messages: what goes up from the device, and the two that come down.
 const (
 	Event     Kind = "up/event"
 	ShedEvent Kind = "up/shed" // an event without its content
 	State     Kind = "up/status"
+	Evidence  Kind = "up/evidence" // a part of an evidence document
 	Receipt   Kind = "down/receipt"
+	Challenge Kind = "down/challenge" // asks for evidence
 )
 
 // MaxPayload bounds every payload, in bytes.
@@ -25,6 +26,17 @@ const MaxPayload = 128 << 10
 
 // maxName bounds a tenant and a device id, in bytes.
 const maxName = 64
+
+// CheckNames says whether a tenant and a device id can stand in a topic.
+func CheckNames(tenant, device string) error {
+	if err := checkName(tenant); err != nil {
+		return fmt.Errorf("tenant: %w", err)
+	}
+	if err := checkName(device); err != nil {
+		return fmt.Errorf("device: %w", err)
+	}
+	return nil
+}
 
 // checkName says whether a tenant or device id can stand in a topic: letters,
 // digits, '-' and '_', so no '.', '/', '+', '#' and no space.
@@ -62,7 +74,7 @@ func ParseTopic(topic string) (tenant, device string, k Kind, err error) {
 		}
 	}
 	switch k {
-	case Event, ShedEvent, State, Receipt:
+	case Event, ShedEvent, State, Evidence, Receipt, Challenge:
 		return tenant, device, k, nil
 	}
 	return "", "", "", fmt.Errorf("parse topic %.200q: unknown kind", topic)

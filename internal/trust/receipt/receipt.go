@@ -1,8 +1,9 @@
-// Package receipt is the fleet's answer to a device's events: a statement,
-// signed by the fleet, that it holds the device's record up to a sequence
-// number, with the chain head there (docs/schema/receipt.v1.schema.json in a
-// DSSE envelope). A receipt frees records of the journal, so a verified one is
-// a type of its own that only Verify makes.
+// Package receipt is what the fleet tells a device: that it holds the device's
+// record up to a sequence number, with the chain head there, and with which nonce
+// it asks for evidence. Both are JSON that the fleet signs, in a DSSE envelope
+// (docs/schema/receipt.v1.schema.json, docs/schema/challenge.v1.schema.json). A
+// receipt frees records of the journal and a challenge makes the TPM sign, so
+// verified ones are types of their own that only Verify and VerifyChallenge make.
 package receipt
 
 import (
