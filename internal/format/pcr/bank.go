@@ -36,6 +36,15 @@ func NewBank(a Algorithm) (*Bank, error) {
 	return b, nil
 }
 
+// Clone returns a bank that goes its own way from here on.
+func (b *Bank) Clone() *Bank {
+	c := *b
+	for i, v := range b.values {
+		c.values[i] = bytes.Clone(v)
+	}
+	return &c
+}
+
 // Algorithm returns the bank's algorithm.
 func (b *Bank) Algorithm() Algorithm { return b.algorithm }
 

@@ -56,7 +56,8 @@ func Appraise(e evidence.Evidence, r *release.Verified, p Policy, now time.Time)
 //  2. release: there is a verified release, of this bank, and it judges PCRs.
 //  3. quote: the TPM vouches for the registers (judgeQuotes).
 //  4. eventlog: the log is there, can be read, is whole and keeps its rules;
-//     exactly one separator, not the error one, in each of PCR 0 to 7.
+//     exactly one separator, not the error one, in each of PCR 0 to 7. The same
+//     for the log of what user space measured, where there is one.
 //  5. pcrs: every PCR was read, and replaying the logs gives its value: for each
 //     judged PCR and each of PCR 0 to 7. One without events is at its reset
 //     value. PCR 10 is left to step 8. Others that the release does not judge
@@ -82,11 +83,12 @@ func AppraiseList(e evidence.Evidence, list io.Reader, truncated func() bool, r 
 	read := len(e.PCRs) > 0
 	e.PCRs = v.registers
 	log := judgeEventLog(&res, e)
-	replayed := replay(&res, e, log)
+	firmware := replay(&res, e, log)
+	replayed, user := judgeUserLog(&res, e, firmware)
 	if !judgeStale(&res, v, e.Bank, replayed) {
-		judgePCRs(&res, e, log, replayed, boot, read)
+		judgePCRs(&res, e, log, replayed, user, boot, read)
 		judgeBoot(&res, e, log, boot)
-		verified := judgeRuntime(&res, e, list, truncated, replayed, p)
+		verified := judgeRuntime(&res, e, list, truncated, firmware, p)
 		res.next(e, v, verified, p.Since)
 	}
 

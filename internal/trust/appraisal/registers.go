@@ -18,7 +18,7 @@ const lastFirmware = 7
 
 // judgePCRs decides whether the registers were read and whether the log
 // explains them (completeness). read: there were values, vouched for or not.
-func judgePCRs(res *Result, e evidence.Evidence, log *parsedLog, replayed *pcr.Bank, boot release.Boot, read bool) {
+func judgePCRs(res *Result, e evidence.Evidence, log *parsedLog, replayed *pcr.Bank, user userMeasured, boot release.Boot, read bool) {
 	if len(e.PCRs) == 0 {
 		res.lower(ClaimPCRs, None)
 		if read {
@@ -57,7 +57,7 @@ func judgePCRs(res *Result, e evidence.Evidence, log *parsedLog, replayed *pcr.B
 		default:
 			p.State = Unexplained
 			if strict {
-				judgeUnexplained(res, log, replayed, i, p)
+				judgeUnexplained(res, log, replayed, user, i, p)
 			}
 		}
 		if p.State != Unreadable || strict {
@@ -68,8 +68,8 @@ func judgePCRs(res *Result, e evidence.Evidence, log *parsedLog, replayed *pcr.B
 
 // judgeUnexplained tells a log that contradicts a register from one that is not
 // whole, or not there, and so says nothing about it.
-func judgeUnexplained(res *Result, log *parsedLog, replayed *pcr.Bank, i int, p PCRResult) {
-	if replayed == nil || !log.whole {
+func judgeUnexplained(res *Result, log *parsedLog, replayed *pcr.Bank, user userMeasured, i int, p PCRResult) {
+	if replayed == nil || !log.whole || !user.whole && i > lastFirmware {
 		res.lower(ClaimPCRs, None)
 		return
 	}
