@@ -121,7 +121,7 @@ func TestPublishedLines(t *testing.T) {
 // with all ones.
 //
 // Verifies: SR-004
-func TestViolationExtendsAllOnes(t *testing.T) {
+func TestPitfall5ViolationExtendsAllOnes(t *testing.T) {
 	r := measured("ima-ng", "sha256", make([]byte, 32), "/var/log/x")
 	r.violation = true
 	for name, list := range map[string][]byte{
@@ -158,7 +158,7 @@ func TestViolationExtendsAllOnes(t *testing.T) {
 // the name to 256 bytes.
 //
 // Verifies: SR-004
-func TestBanksHashTheTemplateData(t *testing.T) {
+func TestPitfall6BanksHashTheTemplateData(t *testing.T) {
 	records := []record{
 		legacy(digest(1, 20), "boot_aggregate"),
 		measured("ima-ng", "sha256", digest(2, 32), "/usr/bin/a"),
@@ -229,7 +229,7 @@ func TestReplayOfAnotherRegister(t *testing.T) {
 // Pitfall 14 of attestation: SHA-256 over PCR 0 to 9, SHA-1 over 0 to 7.
 //
 // Verifies: SR-004
-func TestBootAggregate(t *testing.T) {
+func TestPitfall14BootAggregate(t *testing.T) {
 	values := pcr.Values{0: digest(1, 32), 8: digest(8, 32), 9: digest(9, 32), 10: digest(10, 32)}
 	all := append(bytes.Clone(values[0]), make([]byte, 7*32)...)
 	all = append(append(all, values[8]...), values[9]...)

@@ -156,7 +156,7 @@ func TestEventTypeIsNotMeasured(t *testing.T) {
 // firmware; without its log an honest machine looks wrong.
 //
 // Verifies: SR-003
-func TestUserSpaceGoesOnWhereFirmwareStopped(t *testing.T) {
+func TestPitfall15UserSpaceGoesOnWhereFirmwareStopped(t *testing.T) {
 	for _, a := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256} {
 		bank, err := pcr.NewBank(a)
 		if err != nil {

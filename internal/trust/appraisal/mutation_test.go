@@ -62,7 +62,7 @@ func relabel(to eventlog.EventType) func([]byte, eventlog.Event) []byte {
 // verdict is never affirming, and something new is found.
 //
 // Verifies: SR-001 SR-002 SR-003
-func TestNoChangedEventIsAffirming(t *testing.T) {
+func TestPitfall2NoChangedEventIsAffirming(t *testing.T) {
 	for name, raw := range logs(t) {
 		d := appraisaltest.Booted(t, raw, appraisaltest.Program("/init"))
 		verified, policy := d.Verified(t), d.Policy(t)
@@ -104,7 +104,7 @@ func TestNoChangedEventIsAffirming(t *testing.T) {
 // reproduced against go-attestation 0.6.1 and 0.6.4, which return no error.
 //
 // Verifies: SR-002 SR-007
-func TestCompletenessHeaderAloneIsNeverAffirming(t *testing.T) {
+func TestPitfall1HeaderAloneIsNeverAffirming(t *testing.T) {
 	for name, raw := range logs(t) {
 		d := appraisaltest.Booted(t, raw, appraisaltest.Program("/init"))
 		log, err := eventlog.Parse(raw)
@@ -121,7 +121,7 @@ func TestCompletenessHeaderAloneIsNeverAffirming(t *testing.T) {
 }
 
 // Verifies: SR-002
-func TestCompletenessEveryEventOfAPCRDeleted(t *testing.T) {
+func TestPitfall1EveryEventOfAPCRDeleted(t *testing.T) {
 	for name, raw := range logs(t) {
 		d := appraisaltest.Booted(t, raw, appraisaltest.Program("/init"))
 		log, err := eventlog.Parse(raw)
@@ -159,7 +159,7 @@ func TestCompletenessEveryEventOfAPCRDeleted(t *testing.T) {
 // not tampered.
 //
 // Verifies: SR-003 SR-007
-func TestCutLogIsUnverifiable(t *testing.T) {
+func TestPitfall11CutLogIsUnverifiable(t *testing.T) {
 	d := appraisaltest.New(t)
 	verified, policy, quoted := d.Verified(t), d.Policy(t), d.Quoted(t, nil, evidence.Record{})
 	log, err := eventlog.Parse(d.Log)

@@ -135,7 +135,7 @@ func TestReleaseThatJudgesNothing(t *testing.T) {
 // and cut are unverifiable, not tampered, not a pass.
 //
 // Verifies: SR-003 SR-007
-func TestUnreadableEvidenceIsNeverAPass(t *testing.T) {
+func TestPitfall11UnreadableEvidenceIsNeverAPass(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*evidence.Evidence)
 		want   []finding.Code

@@ -19,7 +19,7 @@ import (
 // accepted and judged, missing ones are not accepted.
 //
 // Verifies: SR-004
-func TestRaceQuoteFirstListSecond(t *testing.T) {
+func TestPitfall7QuoteFirstListSecond(t *testing.T) {
 	d := appraisaltest.New(t)
 	tail := appraisaltest.Program("/usr/bin/pump")
 	e := d.Evidence()
@@ -76,7 +76,7 @@ func TestEveryChangedEntryBreaksPCR10(t *testing.T) {
 // finding with its path, never skipped, never an error.
 //
 // Verifies: SR-004
-func TestViolationIsAFindingWithItsPath(t *testing.T) {
+func TestPitfall5ViolationIsAFindingWithItsPath(t *testing.T) {
 	d := appraisaltest.New(t)
 	broken := appraisaltest.Program("/usr/bin/pump")
 	broken.Violation = true
@@ -94,7 +94,7 @@ func TestViolationIsAFindingWithItsPath(t *testing.T) {
 // boot_aggregate ties the list to the boot: PCR 0 to 9 for SHA-256.
 //
 // Verifies: SR-004
-func TestBootAggregate(t *testing.T) {
+func TestPitfall14BootAggregate(t *testing.T) {
 	d := appraisaltest.New(t)
 	other := appraisaltest.Measured{Path: "boot_aggregate", Digest: sha256.Sum256([]byte("another boot"))}
 	for name, list := range map[string][]byte{
