@@ -33,7 +33,7 @@ func Describe(e eventlog.Event) string { return Decode(e).Describe() }
 
 // Describe is the function Describe of a decoded event.
 func (d Decoded) Describe() string {
-	text := printable(d.Value.statement())
+	text := Printable(d.Value.statement())
 	switch d.Measured {
 	case Whole:
 		return text
@@ -129,8 +129,8 @@ func isUTF16(b []byte) bool {
 	return true
 }
 
-// printable makes one line of bounded length that no terminal takes for a command.
-func printable(s string) string {
+// Printable makes one line of bounded length that no terminal takes for a command.
+func Printable(s string) string {
 	var b strings.Builder
 	n := 0
 	for _, r := range s {
