@@ -9,7 +9,6 @@ import (
 
 	"ward/internal/format/efi"
 	"ward/internal/format/eventlog"
-	"ward/internal/format/pcr"
 )
 
 // untrusted begins every description that nothing vouches for, untrustedLabel
@@ -156,6 +155,3 @@ func untilNUL(s string) string {
 	head, _, _ := strings.Cut(s, "\x00")
 	return head
 }
-
-// hashName shows a digest of which only the length tells the algorithm.
-func hashName(d pcr.Digest) string { return "hash " + d.String() }

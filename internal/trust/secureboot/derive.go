@@ -47,11 +47,15 @@ func Derive(log *eventlog.Log, bank pcr.Algorithm) State {
 		}
 	}
 	end := d.separator(events)
-	if end < 0 || !d.vouched(events[:end]) {
+	if end < 0 {
 		return d.State
 	}
-	for _, e := range events[:end] {
-		d.before(e)
+	values, ok := d.vouched(events[:end])
+	if !ok {
+		return d.State
+	}
+	for i, e := range events[:end] {
+		d.before(e, values[i])
 	}
 	for _, e := range events[end+1:] {
 		d.behind(e)
@@ -98,16 +102,19 @@ func (d *deriver) separator(events []eventlog.Event) int {
 	return at
 }
 
-// vouched tells whether every event says what was measured.
-func (d *deriver) vouched(events []eventlog.Event) bool {
-	all := true
+// vouched decodes events, and tells whether every one says what was measured.
+func (d *deriver) vouched(events []eventlog.Event) (values []bootevent.Value, ok bool) {
+	ok = true
+	values = make([]bootevent.Value, 0, len(events))
 	for _, e := range events {
-		if decode(e).Measured != bootevent.Whole {
+		decoded := decode(e)
+		if decoded.Measured != bootevent.Whole {
 			d.problem(e.Index, "an event before PCR 7's separator does not hash to its digest")
-			all = false
+			ok = false
 		}
+		values = append(values, decoded.Value)
 	}
-	return all
+	return values, ok
 }
 
 // decode reads an event by its bytes, whatever it is called; the form of
@@ -122,8 +129,8 @@ func decode(e eventlog.Event) bootevent.Decoded {
 var debugMode = []byte("UEFI Debug Mode")
 
 // before takes what the firmware measured of its configuration.
-func (d *deriver) before(e eventlog.Event) {
-	v, ok := decode(e).Value.(bootevent.Variable)
+func (d *deriver) before(e eventlog.Event, value bootevent.Value) {
+	v, ok := value.(bootevent.Variable)
 	if !ok {
 		if bytes.Equal(bytes.TrimRight(e.Data, "\x00"), debugMode) {
 			d.Debugger = Switch{true, true, e.Index}

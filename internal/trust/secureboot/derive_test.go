@@ -64,10 +64,10 @@ func summary(s secureboot.State) string {
 		fmt.Fprintf(&b, "%s in event %d, keys %d\n", v.name, v.k.Event, len(v.k.Keys))
 		for i, k := range v.k.Keys {
 			if i == 4 {
-				fmt.Fprintf(&b, "  ... last %s %s\n", v.k.Keys[len(v.k.Keys)-1].Type, v.k.Keys[len(v.k.Keys)-1].Digest)
+				fmt.Fprintf(&b, "  ... last %s %s\n", v.k.Keys[len(v.k.Keys)-1].List.Name(), v.k.Keys[len(v.k.Keys)-1].Digest)
 				break
 			}
-			fmt.Fprintf(&b, "  %s %s\n", k.Type, keyText(k))
+			fmt.Fprintf(&b, "  %s %s\n", k.List.Name(), keyText(k))
 		}
 	}
 	for _, a := range s.Authorities {
@@ -82,7 +82,7 @@ func summary(s secureboot.State) string {
 }
 
 func keyText(k bootevent.Key) string {
-	if c := k.Certificate; c != nil {
+	if c := k.Certificate(); c != nil {
 		return fmt.Sprintf("%s (%s, serial %s, by %s, %s to %s)", k.Digest, c.Subject, c.Serial, c.Issuer, c.NotBefore.Format("2006-01-02"), c.NotAfter.Format("2006-01-02"))
 	}
 	return k.Digest.String()

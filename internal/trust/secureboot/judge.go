@@ -92,21 +92,21 @@ func (j *judge) keys(name string, k Keys, accepted []pcr.Digest) {
 		return
 	}
 	known := setOf(accepted)
-	others := slices.DeleteFunc(slices.Clone(k.Keys), func(key bootevent.Key) bool { return known[string(key.Digest)] })
+	others := slices.DeleteFunc(slices.Clone(k.Keys), func(key bootevent.Key) bool { return known[entry(key.Digest)] })
 	for i, key := range others {
 		if i == maxFindings {
 			j.found[len(j.found)-1].Detail += fmt.Sprintf("; %d more keys are not listed", len(others)-i)
 			break
 		}
-		j.find(finding.SecureBootKeys, k.Event, name+" holds a key that the release does not name", "", key.Type+" "+key.Digest.String()+named(key))
+		j.find(finding.SecureBootKeys, k.Event, name+" holds a key that the release does not name", "", key.List.Name()+" "+key.Digest.String()+named(key))
 	}
 }
 
 func named(k bootevent.Key) string {
-	if k.Certificate == nil {
-		return ""
+	if c := k.Certificate(); c != nil {
+		return " " + bootevent.Printable(c.Subject)
 	}
-	return " " + bootevent.Printable(k.Certificate.Subject)
+	return ""
 }
 
 // dbx demands that the list of revoked software holds at least some entries.
@@ -118,11 +118,21 @@ func (j *judge) dbx(k Keys, demanded []pcr.Digest) {
 		j.find(finding.SecureBootUnknown, -1, "dbx is not known", fmt.Sprintf("%d entries at least", len(demanded)), "unknown")
 		return
 	}
-	held := setOf(digests(k))
-	missing := slices.DeleteFunc(slices.Clone(demanded), func(d pcr.Digest) bool { return held[string(d)] })
-	if len(missing) > 0 {
-		j.find(finding.SecureBootDBX, k.Event, fmt.Sprintf("dbx lacks %d of %d demanded entries, the first is %s", len(missing), len(demanded), missing[0]),
-			fmt.Sprintf("%d entries at least", len(demanded)), fmt.Sprintf("%d entries, %d of them demanded", len(k.Keys), len(demanded)-len(missing)))
+	held := make(map[digestEntry]bool, len(k.Keys))
+	for _, key := range k.Keys {
+		held[entry(key.Digest)] = true
+	}
+	missing, first := 0, pcr.Digest(nil)
+	for _, d := range demanded {
+		if !held[entry(d)] {
+			if missing++; missing == 1 {
+				first = d
+			}
+		}
+	}
+	if missing > 0 {
+		j.find(finding.SecureBootDBX, k.Event, fmt.Sprintf("dbx lacks %d of %d demanded entries, the first is %s", missing, len(demanded), first),
+			fmt.Sprintf("%d entries at least", len(demanded)), fmt.Sprintf("%d entries, %d of them demanded", len(k.Keys), len(demanded)-missing))
 	}
 }
 
@@ -152,10 +162,22 @@ func PolicyOf(s State) Policy {
 	return p
 }
 
-func setOf(list []pcr.Digest) map[string]bool {
-	set := make(map[string]bool, len(list))
+// digestEntry is a digest as a key of a map: its length and bytes.
+type digestEntry struct {
+	size  int
+	bytes [64]byte // the longest digest of a signature list, SHA-512's
+}
+
+func entry(d pcr.Digest) digestEntry {
+	e := digestEntry{size: len(d)}
+	copy(e.bytes[:], d)
+	return e
+}
+
+func setOf(list []pcr.Digest) map[digestEntry]bool {
+	set := make(map[digestEntry]bool, len(list))
 	for _, d := range list {
-		set[string(d)] = true
+		set[entry(d)] = true
 	}
 	return set
 }
