@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"time"
 
 	"ward/internal/format/efi"
@@ -14,13 +15,39 @@ import (
 // Key is one entry of a signature list: a certificate, or the hash of an image
 // or of a certificate (UEFI 32.4.1).
 type Key struct {
-	Type        string       `json:"type"`              // "x509", "sha256" and the like; a GUID where it is unknown
-	Owner       string       `json:"owner,omitempty"`   // GUID of who put it there
-	Digest      pcr.Digest   `json:"digest"`            // SHA-256 of a certificate or of a key of another kind; the hash itself
-	Certificate *Certificate `json:"certificate"`       // nil: none, or not one that can be read
-	Revoked     *time.Time   `json:"revoked,omitempty"` // of the hash of a certificate: from when on it counts
-	IsHash      bool         `json:"hash"`              // Digest is the entry itself
-	DER         []byte       `json:"-"`                 // of a certificate
+	List    efi.GUID   // efi.CertX509, efi.CertSHA256 and the like
+	Owner   efi.GUID   // who put it there; zero where it was measured without
+	Digest  pcr.Digest // SHA-256 of a certificate or of a key of another kind; the hash itself
+	IsHash  bool       // Digest is the entry itself
+	DER     []byte     // of a certificate
+	Revoked time.Time  // of the hash of a certificate: from when on it counts; zero: always
+}
+
+// Certificate reads a certificate; nil where the key is none, or cannot be read.
+func (k Key) Certificate() *Certificate {
+	if k.DER == nil {
+		return nil
+	}
+	return certificate(k.DER)
+}
+
+// MarshalJSON writes all that is known of a key.
+func (k Key) MarshalJSON() ([]byte, error) {
+	v := struct {
+		Type        string       `json:"type"` // "x509", "sha256" and the like; a GUID where it is unknown
+		Owner       string       `json:"owner,omitempty"`
+		Digest      pcr.Digest   `json:"digest"`
+		Hash        bool         `json:"hash"`
+		Certificate *Certificate `json:"certificate,omitempty"`
+		Revoked     *time.Time   `json:"revoked,omitempty"`
+	}{Type: k.List.Name(), Digest: k.Digest, Hash: k.IsHash, Certificate: k.Certificate()}
+	if k.Owner != (efi.GUID{}) {
+		v.Owner = k.Owner.String()
+	}
+	if !k.Revoked.IsZero() {
+		v.Revoked = &k.Revoked
+	}
+	return json.Marshal(v)
 }
 
 // Certificate is what a certificate says. Nothing is verified: firmware takes
@@ -60,7 +87,7 @@ func (v Variable) Keys() ([]Key, error) {
 }
 
 func newKey(list efi.GUID, s efi.Signature) Key {
-	k := Key{Type: list.Name(), Owner: s.Owner.String()}
+	k := Key{List: list, Owner: s.Owner}
 	if n, ok := hashLists[list]; ok && len(s.Data) >= n {
 		k.IsHash, k.Digest = true, pcr.Digest(s.Data[:n:n])
 		k.Revoked = efiTime(s.Data[n:])
@@ -69,23 +96,20 @@ func newKey(list efi.GUID, s efi.Signature) Key {
 	sum := sha256.Sum256(s.Data)
 	k.Digest = sum[:]
 	if list == efi.CertX509 {
-		k.DER, k.Certificate = s.Data, certificate(s.Data)
+		k.DER = s.Data
 	}
 	return k
 }
 
-// efiTime reads the EFI_TIME behind the hash of a certificate; nil where there
-// is none or it is zero, which is "always".
-func efiTime(b []byte) *time.Time {
+// efiTime reads the EFI_TIME behind the hash of a certificate; zero where there
+// is none, which is "always".
+func efiTime(b []byte) time.Time {
 	const size = 16
-	if len(b) != size || isZero(b) {
-		return nil
+	const latest = 9999 // what RFC 3339 can hold
+	if len(b) != size || isZero(b) || binary.LittleEndian.Uint16(b) > latest || b[2] > 12 || b[3] > 31 {
+		return time.Time{}
 	}
-	t := time.Date(int(binary.LittleEndian.Uint16(b)), time.Month(b[2]), int(b[3]), int(b[4]), int(b[5]), int(b[6]), 0, time.UTC)
-	if t.Year() > 9999 { // what RFC 3339 can hold
-		return nil
-	}
-	return &t
+	return time.Date(int(binary.LittleEndian.Uint16(b)), time.Month(b[2]), int(b[3]), int(b[4]), int(b[5]), int(b[6]), 0, time.UTC)
 }
 
 func certificate(der []byte) *Certificate {
@@ -105,12 +129,12 @@ func certificate(der []byte) *Certificate {
 func (v Variable) AuthorityKey() (k Key, ok bool) {
 	b := v.Data
 	if isDER(b) {
-		return newKeyWithoutOwner(efi.CertX509, b), true
+		return newKey(efi.CertX509, efi.Signature{Data: b}), true
 	}
 	if n := len(b); n == pcr.SHA256.Size() {
-		return newKeyWithoutOwner(efi.CertSHA256, b), true
+		return newKey(efi.CertSHA256, efi.Signature{Data: b}), true
 	} else if n == pcr.SHA1.Size() {
-		return newKeyWithoutOwner(efi.CertSHA1, b), true
+		return newKey(efi.CertSHA1, efi.Signature{Data: b}), true
 	}
 	s, err := efi.ParseSignature(b)
 	if err != nil {
@@ -127,12 +151,6 @@ func (v Variable) AuthorityKey() (k Key, ok bool) {
 	return Key{}, false
 }
 
-func newKeyWithoutOwner(list efi.GUID, b []byte) Key {
-	k := newKey(list, efi.Signature{Data: b})
-	k.Owner = ""
-	return k
-}
-
 // isDER tells bytes that are one DER sequence with a length of two bytes, as
 // every certificate is.
 func isDER(b []byte) bool {
@@ -142,11 +160,11 @@ func isDER(b []byte) bool {
 
 // String names the certificate's subject, or the hash.
 func (k Key) String() string {
-	if k.Certificate != nil {
-		return k.Certificate.Subject
+	if c := k.Certificate(); c != nil {
+		return c.Subject
 	}
 	if k.DER != nil {
 		return "certificate " + k.Digest.String()
 	}
-	return hashName(k.Digest)
+	return "hash " + k.Digest.String()
 }

@@ -9,7 +9,6 @@ import (
 
 	"ward/internal/format/efi"
 	"ward/internal/format/eventlog"
-	"ward/internal/format/pcr"
 )
 
 // untrusted begins every description that nothing vouches for, untrustedLabel
@@ -33,7 +32,7 @@ func Describe(e eventlog.Event) string { return Decode(e).Describe() }
 
 // Describe is the function Describe of a decoded event.
 func (d Decoded) Describe() string {
-	text := printable(d.Value.statement())
+	text := Printable(d.Value.statement())
 	switch d.Measured {
 	case Whole:
 		return text
@@ -129,8 +128,8 @@ func isUTF16(b []byte) bool {
 	return true
 }
 
-// printable makes one line of bounded length that no terminal takes for a command.
-func printable(s string) string {
+// Printable makes one line of bounded length that no terminal takes for a command.
+func Printable(s string) string {
 	var b strings.Builder
 	n := 0
 	for _, r := range s {
@@ -156,6 +155,3 @@ func untilNUL(s string) string {
 	head, _, _ := strings.Cut(s, "\x00")
 	return head
 }
-
-// hashName shows a digest of which only the length tells the algorithm.
-func hashName(d pcr.Digest) string { return "hash " + d.String() }

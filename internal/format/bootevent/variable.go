@@ -16,15 +16,18 @@ type Variable struct {
 	Authority bool // the value is the one key that let an image start
 }
 
+// shimSurplus is how many bytes shim before 15.3 logs behind an authority: it
+// measures all but the last of them, which are zero.
+const shimSurplus = 6
+
 func variable(e eventlog.Event) Decoded {
 	data := e.Data
-	v, err := efi.ParseVariable(data)
-	if err != nil && e.Type == eventlog.EVEFIVariableAuth && len(data) > 0 {
-		// shim before 15.3 logs one byte more than it measures
+	v, rest, err := efi.CutVariable(data)
+	switch {
+	case err == nil && len(rest) == 0:
+	case err == nil && e.Type == eventlog.EVEFIVariableAuth && len(rest) == shimSurplus && isZero(rest[:shimSurplus-1]):
 		data = data[:len(data)-1]
-		v, err = efi.ParseVariable(data)
-	}
-	if err != nil {
+	default:
 		return byHash(e, plain(e.Type, e.Data))
 	}
 	d := Decoded{Value: Variable{v, authority(e.Type, v)}}

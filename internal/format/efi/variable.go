@@ -17,21 +17,28 @@ type Variable struct {
 // to the name; it is taken off, and one inside the name is kept, so that no
 // other name passes for a known one.
 func ParseVariable(b []byte) (Variable, error) {
+	v, rest, err := CutVariable(b)
+	if err == nil && len(rest) != 0 {
+		return Variable{}, fmt.Errorf("parse EFI variable %s: %d bytes behind it", v.Name, len(rest))
+	}
+	return v, err
+}
+
+// CutVariable reads a measured variable and returns what stands behind it: some
+// loaders measure more than the variable.
+func CutVariable(b []byte) (v Variable, rest []byte, err error) {
 	r := reader{b: b}
-	v := Variable{Vendor: r.guid()}
+	v.Vendor = r.guid()
 	units, size := r.u64(), r.u64()
 	if units > uint64(len(b)) {
-		return Variable{}, fmt.Errorf("parse EFI variable: %w", errShort)
+		return Variable{}, nil, fmt.Errorf("parse EFI variable: %w", errShort)
 	}
 	v.Name = strings.TrimRight(wholeUTF16(r.take(2*units)), "\x00")
 	v.Data = r.take(size)
-	switch {
-	case r.failed:
-		return Variable{}, fmt.Errorf("parse EFI variable: %w", errShort)
-	case len(r.b) != 0:
-		return Variable{}, fmt.Errorf("parse EFI variable %s: %d bytes behind it", v.Name, len(r.b))
+	if r.failed {
+		return Variable{}, nil, fmt.Errorf("parse EFI variable: %w", errShort)
 	}
-	return v, nil
+	return v, r.b, nil
 }
 
 // SignatureList is a list of keys or hashes of one kind (UEFI 32.4.1,
