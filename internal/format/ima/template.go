@@ -108,7 +108,7 @@ func (d *Decoder) takeFields(e *Entry, l *layout) string {
 		rest = rest[n:]
 		switch kind {
 		case fieldDigestNG:
-			if !e.Digest.take(field) {
+			if !e.Digest.Parse(field) {
 				return "its digest names no algorithm"
 			}
 		case fieldDigest:
@@ -136,8 +136,9 @@ func notEmpty(b []byte) []byte {
 	return b
 }
 
-// take reads a d-ng or d-ngv2 field: ["verity:" or "ima:"] algorithm ":" NUL digest.
-func (f *FileDigest) take(field []byte) bool {
+// Parse reads the bytes of a field d-ng, d-ngv2 or d-modsig: ["verity:" or "ima:"]
+// algorithm ":" NUL digest. False: they are none. The digest is a part of them.
+func (f *FileDigest) Parse(field []byte) bool {
 	end := bytes.IndexByte(field, 0)
 	if end < 1 || field[end-1] != ':' {
 		return false
