@@ -26,10 +26,11 @@ var errNoAck = errors.New("the broker does not acknowledge")
 type flight struct {
 	delivery mqtt.Delivery
 	since    time.Time
+	of       *document // of a part
 }
 
 // session is one connection. Everything happens in one goroutine, except the
-// wait for the journal's next record.
+// wait for the journal's next record and the making of evidence.
 type session struct {
 	u      *Uplink
 	conn   Publisher
@@ -44,6 +45,10 @@ type session struct {
 	resend     *time.Timer      // when the fleet's receipt is overdue
 	patience   time.Duration    // how long that is
 	lastResend time.Time        // when sending last began behind the last receipt
+
+	question *receipt.Challenge // that was taken and not begun to be answered
+	made     chan *document
+	document *document // on its way
 }
 
 func (s *session) run(ctx context.Context) error {
@@ -68,6 +73,10 @@ func (s *session) run(ctx context.Context) error {
 		if err := s.fill(watch); err != nil {
 			return err
 		}
+		if err := s.sendParts(); err != nil {
+			return err
+		}
+		s.prove(watch)
 		if woken && s.cursor == before && s.again == nil {
 			s.again = time.After(notYet)
 		}
@@ -90,6 +99,8 @@ func (s *session) run(ctx context.Context) error {
 				s.stumble("wait for journal", err)
 			}
 			woken = true
+		case d := <-s.made:
+			s.begin(d)
 		case <-s.again:
 			s.again = nil
 		case <-s.resend.C:
@@ -111,13 +122,13 @@ func (s *session) open(ctx context.Context) error {
 	u := s.u
 	bounded, cancel := context.WithTimeout(ctx, ackTime)
 	defer cancel()
-	err := s.conn.Subscribe(bounded, u.topic(presence.Receipt))
-	if errors.Is(err, mqtt.ErrNotPermitted) {
-		u.subscribed.raise(ctx, u, finding.New(finding.LinkSubscribeRefused, err.Error()))
-	} else if err != nil {
+	if err := s.subscribe(ctx, bounded, presence.Receipt, &u.subscribed, finding.LinkSubscribeRefused); err != nil {
 		return err
-	} else {
-		u.subscribed.clear(ctx, u)
+	}
+	if u.asked() {
+		if err := s.subscribe(ctx, bounded, presence.Challenge, &u.prover.subscribed, finding.LinkChallengeRefused); err != nil {
+			return err
+		}
 	}
 	birth := u.presence(presence.Online)
 	payload, err := presence.Encode(birth)
@@ -131,9 +142,27 @@ func (s *session) open(ctx context.Context) error {
 		u.recordConnected(ctx, connected{Broker: s.broker, Session: birth.Session})
 	}
 	u.everUp = true
+	if u.prover.due.IsZero() {
+		u.prover.due = time.Now().Add(firstEvidence)
+	}
 	u.link.clear(ctx, u)
 	u.setState("connected", s.broker, nil)
 	u.config.Log.Info("connected to the fleet", "broker", s.broker, "session", birth.Session)
+	return nil
+}
+
+// subscribe subscribes to one kind; a broker that refuses it is a finding and
+// does not end the connection.
+func (s *session) subscribe(ctx, bounded context.Context, k presence.Kind, c *condition, code finding.Code) error {
+	err := s.conn.Subscribe(bounded, s.u.topic(k))
+	switch {
+	case errors.Is(err, mqtt.ErrNotPermitted):
+		c.raise(ctx, s.u, finding.New(code, err.Error()))
+	case err != nil:
+		return err
+	default:
+		c.clear(ctx, s.u)
+	}
 	return nil
 }
 
@@ -177,7 +206,7 @@ func (s *session) send(k presence.Kind, retain bool, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	s.flights = append(s.flights, flight{d, time.Now()})
+	s.flights = append(s.flights, flight{delivery: d, since: time.Now()})
 	return nil
 }
 
@@ -226,11 +255,12 @@ func (s *session) oldest() <-chan struct{} {
 }
 
 func (s *session) land() error {
-	err := s.flights[0].delivery.Error()
+	f := s.flights[0]
 	s.flights = s.flights[1:]
-	if err != nil {
+	if err := f.delivery.Error(); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
+	s.landed(f)
 	return nil
 }
 
@@ -250,11 +280,15 @@ func (s *session) repeat() {
 	s.cursor, s.lastResend = acknowledged, time.Now()
 }
 
-// receive takes a message from above: a receipt or nothing. It checks, in this
-// order: the topic; signature, form and addressee (trust/receipt); the epoch;
+// receive takes a message from above: a question (challenged), a receipt or
+// nothing. Of a receipt it checks, in this order: the topic; signature, form and addressee (trust/receipt); the epoch;
 // whether it is newer than the last; the chain head, by the journal.
 func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	u := s.u
+	if u.asked() && m.Topic == u.topic(presence.Challenge) {
+		s.challenged(ctx, m)
+		return
+	}
 	if m.Topic != u.topic(presence.Receipt) {
 		u.invalid.report(ctx, u, finding.LinkReceiptInvalid, fmt.Errorf("message on topic %.200q, which is not this device's", m.Topic))
 		return

@@ -2,7 +2,9 @@
 // and says that the device is there. Records go up in their order; the cursor
 // is the last receipt that the fleet signed and the journal recognised, and
 // nothing else frees a record: not the broker's acknowledgement, and not the
-// connection's end. Nothing that comes down can do more than that.
+// connection's end. Evidence goes up beside them, when the fleet asks for it and
+// now and then unasked; events go first. Nothing that comes down can do more than
+// free records and ask for evidence, which is bounded in number.
 package uplink
 
 import (
@@ -102,13 +104,18 @@ type Config struct {
 	Epoch          uint64 // the journal's
 	// Birth gives boot, session, release, version and capabilities at the
 	// moment of a birth; the uplink fills in the rest.
-	Birth       func() presence.Status
-	Receipts    *dsse.Keyring // the fleet's receipt keys
-	Journal     Journal
-	Recorder    Recorder
-	Credentials Credentials
-	Alive       func() // called at least once a minute; may be nil
-	Log         *slog.Logger
+	Birth      func() presence.Status
+	Receipts   *dsse.Keyring // the fleet's receipt keys
+	Challenges *dsse.Keyring // the fleet's challenge keys; without any no question is heard
+	Attester   Attester      // makes evidence; nil: none goes up
+	// EvidenceEvery is the wait between two documents that nobody asked for;
+	// DefaultEvidenceEvery if zero.
+	EvidenceEvery time.Duration
+	Journal       Journal
+	Recorder      Recorder
+	Credentials   Credentials
+	Alive         func() // called at least once a minute; may be nil
+	Log           *slog.Logger
 	// Connect opens a connection; nil for the real one.
 	Connect func(context.Context, mqtt.Options) (Publisher, error)
 }
@@ -122,6 +129,8 @@ type Status struct {
 	Sent        uint64     `json:"sent"`      // last record that went to the broker in this connection
 	Confirmed   uint64     `json:"confirmed"` // last record that the fleet has confirmed
 	LastReceipt *time.Time `json:"lastReceipt,omitempty"`
+	// LastEvidence is when the broker had taken a whole evidence document.
+	LastEvidence *time.Time `json:"lastEvidence,omitempty"`
 }
 
 // Uplink is the role.
@@ -131,6 +140,7 @@ type Uplink struct {
 	subscribed condition
 	invalid    limiter
 	foreign    limiter
+	prover     prover
 
 	lastSeen time.Time // when the last connection ended, or Run began
 	everUp   bool
@@ -150,6 +160,9 @@ func New(c Config) *Uplink {
 	if c.WorryAfter == 0 {
 		c.WorryAfter = DefaultWorryAfter
 	}
+	if c.EvidenceEvery == 0 {
+		c.EvidenceEvery = DefaultEvidenceEvery
+	}
 	if c.Connect == nil {
 		c.Connect = func(ctx context.Context, o mqtt.Options) (Publisher, error) {
 			client, err := mqtt.Connect(ctx, o)
@@ -159,7 +172,7 @@ func New(c Config) *Uplink {
 			return client, nil
 		}
 	}
-	return &Uplink{config: c, status: Status{State: "connecting", Since: time.Now()}}
+	return &Uplink{config: c, prover: newProver(), status: Status{State: "connecting", Since: time.Now()}}
 }
 
 // Status says how the link is.
@@ -215,7 +228,7 @@ func (u *Uplink) attempt(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	s := &session{u: u, conn: conn, broker: broker, wake: make(chan error, 1)}
+	s := &session{u: u, conn: conn, broker: broker, wake: make(chan error, 1), made: make(chan *document)}
 	return s.run(ctx)
 }
 

@@ -18,6 +18,12 @@ const (
 	LinkSilence          Code = "link.silence"
 	LinkMessageInvalid   Code = "link.message-invalid"
 	LinkSequenceGap      Code = "link.sequence-gap"
+	LinkChallengeInvalid Code = "link.challenge-invalid"
+	LinkChallengeFlood   Code = "link.challenge-flood"
+	LinkChallengeRefused Code = "link.challenge-refused"
+	LinkEvidenceMissing  Code = "link.evidence-missing"
+	LinkEvidenceInvalid  Code = "link.evidence-invalid"
+	LinkEvidenceFlood    Code = "link.evidence-flood"
 )
 
 var linkCodes = []Definition{
@@ -69,4 +75,22 @@ var linkCodes = []Definition{
 	{LinkSequenceGap, High, Incident, "events of the device are missing",
 		"Seen by the fleet: the chain of the device's events has a gap or a fork.",
 		"Export the device's journal at the bedside and compare.", []string{"IEC 62443-4-2 CR 3.9"}},
+	{LinkChallengeInvalid, High, Incident, "a question for evidence was not the fleet's, or came again",
+		"A challenge arrived whose signature or form is wrong, which is for another device, or which was answered before. It was not answered.",
+		"Report it to the fleet's operator: somebody can write to the device's topic.", []string{"IEC 62443-4-2 CR 3.1"}},
+	{LinkChallengeFlood, Medium, Incident, "the fleet asks for evidence too often",
+		"More challenges arrive than a device answers, which is one in ten seconds. The others were left unanswered; therapy and events are not held up.",
+		"Report it to the fleet's operator: the fleet is set up wrongly, or its challenge key is in other hands.", []string{"IEC 62443-4-2 CR 7.1"}},
+	{LinkChallengeRefused, Medium, Condition, "the broker refuses the device's subscription to challenges",
+		"The device cannot hear the fleet's questions for evidence. It still sends evidence now and then that nobody asked for.",
+		"Check the broker's access list for this device.", []string{"IEC 62443-4-2 CR 2.1"}},
+	{LinkEvidenceMissing, High, Condition, "the device does not answer a question for evidence",
+		"Seen by the fleet: the device is connected, and evidence did not come before the question expired. What state it is in is not known. This is not a pass.",
+		"Look at the device's own findings about its TPM and its link; if there are none, look at the device.", []string{"IEC 62443-4-2 CR 3.4", "IEC 62443-4-2 CR 1.2"}},
+	{LinkEvidenceInvalid, High, Incident, "evidence of the device cannot be read",
+		"Seen by the fleet: what came as evidence is none, or its parts do not give it. It was not appraised.",
+		"Report it to the manufacturer.", []string{"IEC 62443-4-2 CR 3.5"}},
+	{LinkEvidenceFlood, Medium, Incident, "the device sends more evidence than it should",
+		"Seen by the fleet: evidence came faster than the fleet takes it from one device. What was too much was left out.",
+		"Report it to the manufacturer; look at the device.", []string{"IEC 62443-4-2 CR 7.1"}},
 }
