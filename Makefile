@@ -10,7 +10,7 @@ DRILL ?=
 VERSION ?= 0.1.0
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X ward/internal/daemon.version=$(VERSION)'
 
-.PHONY: help deps build test fmt vet staticcheck unit nested device demo drills bench fuzz docs lint yocto-modules yocto-parse clean
+.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills bench fuzz docs lint yocto-modules yocto-parse clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,11 +40,15 @@ staticcheck:
 unit: ## run the unit tests: packages, commands, architecture rules, requirements, generated documents
 	@go test ./...
 
-nested: ## check the modules inside this one
+nested: ## check the modules inside this one; the comparison with peers in its short form
 	@for m in $$(find . -mindepth 2 -name go.mod -not -path './.*' -not -path '*/testdata/*'); do \
 		d=$$(dirname $$m); go -C $$d mod verify >/dev/null; \
-		if [ -n "$$(go -C $$d list ./... 2>/dev/null)" ]; then go -C $$d vet ./...; go -C $$d test ./...; fi; \
+		if [ -n "$$(go -C $$d list ./... 2>/dev/null)" ]; then go -C $$d vet ./...; go -C $$d test -short ./...; fi; \
 	done
+
+peers: deps ## compare with other programs over real and changed logs, lists and quotes, and print the table
+	@mkdir -p bin
+	@go -C internal/peers test -count=1 . -table ../../bin/peers.txt && cat bin/peers.txt
 
 device: deps ## boot the virtual device and test the whole path
 	@go test -tags device -count=1 -timeout 25m -v -run "^TestDevice" ./internal/lab
