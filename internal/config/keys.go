@@ -48,7 +48,7 @@ var keys = []key{
 	{"paths.socket", func(c *Config) any { return &c.Paths.Socket }, absolute, "Local socket for wardctl and the host application."},
 	{"paths.release", func(c *Config) any { return &c.Paths.Release }, absolute, "Signed release manifest, beside the kernel image."},
 	{"paths.baseline", func(c *Config) any { return &c.Paths.Baseline }, absolute, "File baseline that the release manifest names by digest."},
-	{"paths.trust", func(c *Config) any { return &c.Paths.Trust }, absolute, "Folder of the trust anchors: release/*.pem, fleet/*.pem, receipt/*.pem."},
+	{"paths.trust", func(c *Config) any { return &c.Paths.Trust }, absolute, "Folder of the trust anchors: release/*.pem, fleet/*.pem, receipt/*.pem, challenge/*.pem."},
 	{"paths.securityfs", func(c *Config) any { return &c.Paths.SecurityFS }, absolute, "Mount point of securityfs."},
 	{"paths.sysfs", func(c *Config) any { return &c.Paths.SysFS }, absolute, "Mount point of sysfs."},
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"ward/internal/agent/attester"
 	"ward/internal/agent/health"
 	"ward/internal/agent/identity"
 	"ward/internal/agent/localapi"
@@ -13,6 +14,7 @@ import (
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/presence"
+	"ward/internal/trust/receipt"
 )
 
 // Bounds within which each role promises progress; a role calls more often.
@@ -34,7 +36,7 @@ const readerGroup = 902
 const worryAfter = 15 * time.Minute
 
 // capabilities are what this device can tell; the birth names them.
-var capabilities = []string{"measured-boot", "ima", "journal", "receipts"}
+var capabilities = []string{"measured-boot", "ima", "journal", "receipts", "evidence"}
 
 // assemble makes the roles.
 func (d *daemon) assemble() {
@@ -55,6 +57,10 @@ func (d *daemon) assemble() {
 		if err != nil {
 			d.log.Error("load receipt keys; no receipt will be accepted", "error", err)
 		}
+		challenges, err := anchors.Keys(filepath.Join(d.config.Paths.Trust, "challenge"))
+		if err != nil {
+			d.log.Error("load challenge keys; no question of the fleet will be answered", "error", err)
+		}
 		link = uplink.New(uplink.Config{
 			Brokers: d.config.Uplink.Brokers, ServerName: d.config.Uplink.ServerName, KeepAlive: d.config.Uplink.Keepalive,
 			WorryAfter: worryAfter, Tenant: d.source.Tenant, Device: d.source.Device, Epoch: d.journal.Epoch(),
@@ -63,7 +69,7 @@ func (d *daemon) assemble() {
 					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
 				}
 			},
-			Receipts: receipts, Journal: d.journal, Recorder: d.journal, Credentials: who,
+			Receipts: receipts, Challenges: challenges, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.journal, Credentials: who,
 			Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
 		d.add("uplink", slowBound, func(ctx context.Context) error {
@@ -90,4 +96,14 @@ type reporting struct{ *tpm.Lazy }
 
 func (r reporting) ReportingKey(ctx context.Context) (crypto.Signer, error) {
 	return r.Signer(ctx, tpm.HandleReporting)
+}
+
+// prover has the attester answer the fleet's questions.
+type prover struct{ *attester.Attester }
+
+func (p prover) Evidence(ctx context.Context, c *receipt.Challenge) ([]byte, error) {
+	if c == nil {
+		return p.Attester.Evidence(ctx, attester.Question{})
+	}
+	return p.Attester.Evidence(ctx, attester.Question{Nonce: c.Nonce, Boot: c.Boot, EventLog: c.EventLog, List: c.List})
 }
