@@ -6,12 +6,10 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ward/internal/cli"
-	"ward/internal/format/bootevent"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal"
@@ -134,101 +132,4 @@ func printReplay(w io.Writer, r replayReport) {
 		}
 	}
 	printFindings(w, "Findings", r.Findings)
-}
-
-// eventReport is one event in what "eventlog show --json" prints.
-type eventReport struct {
-	Index    int                   `json:"index"`
-	Offset   int64                 `json:"offset"`
-	PCR      int                   `json:"pcr"`
-	Type     eventlog.EventType    `json:"type"`
-	Digests  map[string]pcr.Digest `json:"digests"`
-	Rehashes map[string]bool       `json:"rehashes"` // the data hash to the digest
-	Data     pcr.Digest            `json:"data"`
-	Text     string                `json:"text"`
-}
-
-// showReport is what "eventlog show --json" prints.
-type showReport struct {
-	CryptoAgile     bool                     `json:"cryptoAgile"`
-	Spec            eventlog.SpecID          `json:"spec"`
-	Algorithms      []eventlog.AlgorithmSize `json:"algorithms"`
-	StartupLocality *uint8                   `json:"startupLocality"`
-	Events          []eventReport            `json:"events"`
-	Anomalies       []eventlog.Anomaly       `json:"anomalies"`
-	Findings        []finding.Finding        `json:"findings"`
-}
-
-func newEventLogShow() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "show FILE",
-		Short: "List an event log for people",
-		Long: `List an event log for people. What an event says about itself is marked
-"untrusted:" where it does not hash to the event's digest: nothing vouches for it.` + eventLogStatus,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			log, fs, err := readEventLog(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			if log == nil {
-				log = &eventlog.Log{}
-			}
-			out := cmd.OutOrStdout()
-			if asJSON {
-				err = cli.JSON(out, newShowReport(log, fs))
-			} else {
-				printEvents(out, log)
-				printFindings(out, "Findings", fs)
-			}
-			if err != nil {
-				return err
-			}
-			return errStatus(fs, len(log.Events) > 0)
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with all fields")
-	return cmd
-}
-
-func newShowReport(log *eventlog.Log, fs []finding.Finding) showReport {
-	r := showReport{
-		CryptoAgile: log.CryptoAgile, Spec: log.Spec, StartupLocality: log.StartupLocality,
-		Algorithms: append([]eventlog.AlgorithmSize{}, log.Algorithms...),
-		Events:     make([]eventReport, 0, len(log.Events)),
-		Anomalies:  append([]eventlog.Anomaly{}, log.Anomalies...),
-		Findings:   fs,
-	}
-	for _, e := range log.Events {
-		v := eventReport{
-			Index: e.Index, Offset: e.Offset, PCR: e.PCR, Type: e.Type,
-			Digests: make(map[string]pcr.Digest), Rehashes: make(map[string]bool),
-			Data: append(pcr.Digest{}, e.Data...), Text: bootevent.Describe(e),
-		}
-		for _, d := range slices.Backward(e.Digests) { // of two, the first counts
-			v.Digests[d.Algorithm.String()] = d.Digest
-			v.Rehashes[d.Algorithm.String()] = e.Rehashes(d.Algorithm)
-		}
-		r.Events = append(r.Events, v)
-	}
-	return r
-}
-
-// shownDigest is how many bytes of a digest the table has room for.
-const shownDigest = 6
-
-func printEvents(w io.Writer, log *eventlog.Log) {
-	if len(log.Events) == 0 {
-		return
-	}
-	fmt.Fprintf(w, "%4s %3s  %-12s  %-32s %s\n", "#", "PCR", "DIGEST", "TYPE", "WHAT")
-	for _, e := range log.Events {
-		digest := ""
-		if n := len(e.Digests); n > 0 {
-			longest := e.Digests[n-1].Digest
-			digest = longest[:min(shownDigest, len(longest))].String()
-		}
-		fmt.Fprintf(w, "%4d %3d  %-12s  %-32s %s\n", e.Index, e.PCR, digest, strings.TrimPrefix(e.Type.String(), "EV_"), bootevent.Describe(e))
-	}
 }

@@ -27,7 +27,7 @@ type Measured uint8
 const (
 	Nothing   Measured = iota // the event extends nothing, or no digest of it can be computed here
 	Elsewhere                 // something that is not in the event: an image, a volume, a file
-	Part                      // what the event states without its label: a variable's value, a command
+	Part                      // what the event states without its label: a variable's value, a command; it is read as the label says
 	Whole                     // all that the event states
 )
 

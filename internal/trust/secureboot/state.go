@@ -23,11 +23,11 @@ type State struct {
 	DBT Keys `json:"dbt"`
 	DBR Keys `json:"dbr"`
 
-	Authorities []Authority `json:"authorities"` // what let images start, in the log's order
+	Authorities []Authority `json:"authorities,omitempty"` // what let images start, in the log's order
 	Shim        Shim        `json:"shim"`
 
-	Problems    []Problem `json:"problems"`    // why a part is not known
-	Unexplained []int     `json:"unexplained"` // events behind the separator that do not say what was measured
+	Problems    []Problem `json:"problems,omitempty"`    // why a part is not known
+	Unexplained []int     `json:"unexplained,omitempty"` // events behind the separator that do not say what was measured
 }
 
 // Switch is something that is on or off, if it was measured.
@@ -52,7 +52,7 @@ func (s Switch) String() string {
 type Keys struct {
 	Measured bool            `json:"measured"`
 	Event    int             `json:"event"` // index in the log
-	Keys     []bootevent.Key `json:"keys"`
+	Keys     []bootevent.Key `json:"keys,omitempty"`
 }
 
 // Authority is a key that let an image start.
