@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha1"
-	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"os"
@@ -20,7 +18,11 @@ import (
 var update = flag.Bool("update", false, "rewrite golden parts of the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"wardctl": func() { os.Exit(run(os.Args[1:])) }})
+	testscript.Main(m, map[string]func(){"wardctl": func() {
+		status := run(os.Args[1:])
+		notePeak()
+		os.Exit(status)
+	}})
 }
 
 // captured are a device's logs, under the names that scripts know them by.
@@ -32,8 +34,8 @@ var captured = map[string]string{
 }
 
 // Each script starts with a device's event log (boot.bin), its registers
-// (boot.pcrs.json) and its measurement list (ima.bin, ima.ascii), and with a
-// list of two entries, of which the second is a violation (violation.bin).
+// (boot.pcrs.json) and its measurement list (ima.bin, ima.ascii), and with the
+// lists of imaFiles.
 //
 // Verifies: SR-018
 func TestScripts(t *testing.T) {
@@ -50,10 +52,11 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
-			return os.WriteFile(filepath.Join(env.WorkDir, "violation.bin"), violation(), 0o644)
+			return imaFiles(env.WorkDir)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status":    scripttest.Status,
+			"bounded":   bounded,
 			"cut":       cut,
 			"pad":       pad,
 			"patch":     patch,
@@ -61,24 +64,6 @@ func TestScripts(t *testing.T) {
 			"same":      same,
 		},
 	})
-}
-
-// violation is a binary list: boot_aggregate, and a violation.
-func violation() []byte {
-	entry := func(path string, violated bool) []byte {
-		le := binary.LittleEndian
-		digest := append([]byte("sha256:\x00"), make([]byte, 32)...)
-		data := append(le.AppendUint32(nil, uint32(len(digest))), digest...)
-		data = append(le.AppendUint32(data, uint32(len(path)+1)), path+"\x00"...)
-		hash := sha1.Sum(data)
-		if violated {
-			hash = [sha1.Size]byte{}
-		}
-		e := append(le.AppendUint32(nil, 10), hash[:]...)
-		e = append(le.AppendUint32(e, 6), "ima-ng"...)
-		return append(le.AppendUint32(e, uint32(len(data))), data...)
-	}
-	return append(entry("boot_aggregate", false), entry("/usr/bin/\x1b[31mred", true)...)
 }
 
 func write(ts *testscript.TestScript, name string, b []byte) {
