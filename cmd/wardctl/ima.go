@@ -3,17 +3,18 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"ward/internal/cli"
 	"ward/internal/format/ima"
+	"ward/internal/format/imasig"
 	"ward/internal/format/pcr"
+	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/measured"
 )
@@ -35,6 +36,9 @@ const imaStatus = `
 
 FILE may be "-" for standard input.
 
+--key names a file of certificates or public keys (PEM or DER) against which the
+entries' signatures are verified; it may be given more than once.
+
 Exit status: 0 nothing is wrong with the list itself, 1 findings, 2 the file is no
 IMA list, 3 the list is empty.`
 
@@ -50,6 +54,7 @@ type imaReport struct {
 func newIMAReplay() *cobra.Command {
 	var asJSON bool
 	var bankName string
+	var keyFiles []string
 	cmd := &cobra.Command{
 		Use:   "replay FILE",
 		Short: "Compute the PCR 10 that a measurement list gives",
@@ -61,7 +66,11 @@ list itself. Whether the TPM held this value only the device can tell.` + imaSta
 			if err != nil {
 				return err
 			}
-			sum, fs, err := readIMA(cmd, args[0], bank, nil)
+			keys, err := readKeys(keyFiles)
+			if err != nil {
+				return err
+			}
+			sum, fs, err := readIMA(cmd, args[0], looker{bank: bank, keys: keys})
 			if err != nil {
 				return err
 			}
@@ -84,7 +93,40 @@ list itself. Whether the TPM held this value only the device can tell.` + imaSta
 	}
 	cmd.Flags().StringVar(&bankName, "bank", pcr.SHA256.String(), "the `bank`: sha1, sha256, sha384 or sha512")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	keyFlag(cmd, &keyFiles)
 	return cmd
+}
+
+func keyFlag(cmd *cobra.Command, files *[]string) {
+	cmd.Flags().StringArrayVar(files, "key", nil, "verify signatures against the keys in `FILE`")
+}
+
+// maxKeyFile bounds a file of keys: a distribution's bundle has 200 KiB.
+const maxKeyFile = 1 << 20
+
+// readKeys reads the keys of all files that were given; without any it is nil.
+func readKeys(files []string) (imasig.Keys, error) {
+	var all imasig.Keys
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, unreadable(name, err)
+		}
+		b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+		f.Close()
+		if err == nil && len(b) > maxKeyFile {
+			err = fmt.Errorf("longer than %d bytes", maxKeyFile)
+		}
+		var keys imasig.Keys
+		if err == nil {
+			keys, err = imasig.ParseKeys(b)
+		}
+		if err != nil {
+			return nil, unreadable(name, err)
+		}
+		all = append(all, keys...)
+	}
+	return all, nil
 }
 
 func parseBank(name string) (pcr.Algorithm, error) {
@@ -100,9 +142,16 @@ func parseBank(name string) (pcr.Algorithm, error) {
 
 func isEmpty(sum measured.Summary) bool { return sum.Whole && sum.Entries == 0 }
 
-// readIMA reads a list once, as a stream, and gives each entry to each, if
-// there is one. The error is for input that cannot be read at all.
-func readIMA(cmd *cobra.Command, name string, bank pcr.Algorithm, each func(ima.Entry) error) (measured.Summary, []finding.Finding, error) {
+// looker is what a list's entries are looked at for, beside the appraisal.
+type looker struct {
+	bank pcr.Algorithm
+	keys imasig.Keys                           // nil: signatures are not verified
+	each func(ima.Entry, imasig.Results) error // nil: nobody asks
+}
+
+// readIMA reads a list once, as a stream, and lets l look at each entry. The error
+// is for input that cannot be read at all: not even its first entry.
+func readIMA(cmd *cobra.Command, name string, l looker) (measured.Summary, []finding.Finding, error) {
 	in, err := openInput(cmd, name)
 	if err != nil {
 		return measured.Summary{}, nil, err
@@ -118,153 +167,63 @@ func readIMA(cmd *cobra.Command, name string, bank pcr.Algorithm, each func(ima.
 	}
 
 	beside, feed := io.Pipe()
-	done := make(chan lookResult, 1)
+	done := make(chan looked, 1)
 	go func() {
-		done <- look(beside, bank, each)
+		done <- l.look(beside)
 		io.Copy(io.Discard, beside)
 	}()
-	sum, fs := measured.Judge(io.TeeReader(buffered, feed), measured.Against{Bank: bank})
+	sum, fs := measured.Judge(io.TeeReader(buffered, feed), measured.Against{Bank: l.bank})
 	feed.Close()
-	looked := <-done
-	return sum, append(append([]finding.Finding{}, fs...), looked.findings...), looked.err
+	found := <-done
+	if found.broken != nil && found.broken.Index == 0 {
+		return sum, nil, unreadable(name, found.broken)
+	}
+	return sum, append(append([]finding.Finding{}, fs...), found.findings...), found.err
 }
 
-type lookResult struct {
+type looked struct {
 	findings []finding.Finding
-	err      error
+	broken   *ima.MalformedError // what ended the reading, if that did
+	err      error               // of each
 }
 
-// maxDiffering bounds the findings about entries that differ from their hash.
-const maxDiffering = 64
+// maxLooked bounds the findings of one kind that look makes.
+const maxLooked = 64
 
 // look goes through a list as far as it can be read. The appraisal looks at the
 // bank's own hash; beyond it, look finds entries whose content is not what the
-// list's hash is of: in a file nothing else tells that it was changed.
-func look(list io.Reader, bank pcr.Algorithm, each func(ima.Entry) error) lookResult {
-	var r lookResult
+// list's hash is of (in a file nothing else tells that it was changed), and
+// signatures that are not by the key that they name.
+func (l looker) look(list io.Reader) looked {
+	var r looked
+	counts := make(map[finding.Code]int)
+	find := func(e ima.Entry, code finding.Code, detail string) {
+		if counts[code]++; counts[code] <= maxLooked {
+			r.findings = append(r.findings, finding.New(code, detail).At(e.PCR).AtIndex(e.Index).AtOffset(e.Offset).On(e.Path))
+		}
+	}
 	d, err := ima.NewDecoder(list)
 	for err == nil {
 		var e ima.Entry
 		if e, err = d.Next(); err != nil {
 			break
 		}
-		if len(e.TemplateHash) != bank.Size() && !e.Rehashes() && len(r.findings) < maxDiffering {
-			r.findings = append(r.findings, finding.New(finding.IMAPCRDiffers, "the entry's content does not hash to the list's hash").
-				At(e.PCR).AtIndex(e.Index).AtOffset(e.Offset))
+		if len(e.TemplateHash) != l.bank.Size() && !e.Rehashes() {
+			find(e, finding.IMAPCRDiffers, "the entry's content does not hash to the list's hash")
 		}
-		if each != nil && r.err == nil {
-			r.err = each(e)
+		var results imasig.Results
+		if l.each != nil || l.keys != nil {
+			results = imasig.Verify(e, l.keys)
+		}
+		for _, one := range results.All() {
+			if one.Result.State == imasig.Bad {
+				find(e, finding.IMASignature, fmt.Sprintf("%s: %s", one.Name, one.Result))
+			}
+		}
+		if l.each != nil && r.err == nil {
+			r.err = l.each(e, results)
 		}
 	}
+	errors.As(err, &r.broken)
 	return r
-}
-
-// entryReport is one entry in what "ima show --json" prints.
-type entryReport struct {
-	Index        int            `json:"index"`
-	Offset       int64          `json:"offset"`
-	PCR          int            `json:"pcr"`
-	TemplateHash pcr.Digest     `json:"templateHash"`
-	Template     string         `json:"template"`
-	Digest       ima.FileDigest `json:"digest"`
-	Path         string         `json:"path"`
-	Signature    pcr.Digest     `json:"signature,omitempty"`
-	ModSignature pcr.Digest     `json:"modSignature,omitempty"`
-	Buffer       pcr.Digest     `json:"buffer,omitempty"`
-	Data         pcr.Digest     `json:"data"`
-	Rehashes     bool           `json:"rehashes"` // the data hash to the template hash
-	Violation    bool           `json:"violation"`
-}
-
-func newIMAShow() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "show FILE",
-		Short: "List a measurement list for people",
-		Long:  `List a measurement list for people.` + imaStatus,
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			out := bufio.NewWriter(cmd.OutOrStdout())
-			show := entryTable(out)
-			if asJSON {
-				show = entryJSON(out)
-			}
-			sum, fs, err := readIMA(cmd, args[0], pcr.SHA256, show)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				err = endEntryJSON(out, sum, fs)
-			} else {
-				printFindings(out, "Findings", fs)
-			}
-			if err := errors.Join(err, out.Flush()); err != nil {
-				return err
-			}
-			return errStatus(fs, !isEmpty(sum))
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with all fields")
-	return cmd
-}
-
-func entryTable(w io.Writer) func(ima.Entry) error {
-	return func(e ima.Entry) error {
-		if e.Index == 0 {
-			fmt.Fprintf(w, "%6s %3s  %-10s  %-19s  %s\n", "#", "PCR", "TEMPLATE", "FILE DIGEST", "PATH")
-		}
-		digest := e.Digest.Digest
-		_, err := fmt.Fprintf(w, "%6d %3d  %-10s  %-19s  %s%s\n", e.Index, e.PCR, e.Template,
-			e.Digest.Algorithm+":"+digest[:min(shownDigest, len(digest))].String(), quoted(e.Path), mark(e))
-		return err
-	}
-}
-
-func mark(e ima.Entry) string {
-	switch {
-	case e.Violation:
-		return "  VIOLATION"
-	case !e.Rehashes():
-		return "  DIFFERS FROM ITS HASH"
-	}
-	return ""
-}
-
-// quoted is a name as it is, or quoted where a terminal would not show it so.
-func quoted(name string) string {
-	if q := fmt.Sprintf("%q", name); strings.Trim(q, `"`) != name {
-		return q
-	}
-	return name
-}
-
-// entryJSON writes the entries of a JSON object as they come, so that memory
-// does not grow with the list; endEntryJSON writes the rest.
-func entryJSON(w io.Writer) func(ima.Entry) error {
-	separator := "{\n  \"entries\": [\n    "
-	return func(e ima.Entry) error {
-		b, err := json.Marshal(entryReport{
-			Index: e.Index, Offset: e.Offset, PCR: e.PCR, TemplateHash: e.TemplateHash, Template: e.Template,
-			Digest: e.Digest, Path: e.Path, Signature: e.Signature, ModSignature: e.ModSignature, Buffer: e.Buffer,
-			Data: e.Data, Rehashes: e.Rehashes(), Violation: e.Violation,
-		})
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(w, "%s%s", separator, b)
-		separator = ",\n    "
-		return err
-	}
-}
-
-func endEntryJSON(w io.Writer, sum measured.Summary, fs []finding.Finding) error {
-	if sum.Entries == 0 {
-		fmt.Fprint(w, "{\n  \"entries\": [")
-	}
-	b, err := json.MarshalIndent(fs, "  ", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "\n  ],\n  \"violations\": %d,\n  \"findings\": %s\n}\n", sum.Violations, b)
-	return err
 }

@@ -2,13 +2,7 @@ package main
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/binary"
 	"encoding/json"
-	"encoding/pem"
 	"flag"
 	"os"
 	"path/filepath"
@@ -17,17 +11,18 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"ward/internal/format/chain"
 	"ward/internal/format/pcr"
 	"ward/internal/scripttest"
-	"ward/internal/trust/appraisal/appraisaltest"
-	"ward/internal/trust/evidence"
 )
 
 var update = flag.Bool("update", false, "rewrite golden parts of the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"wardctl": func() { os.Exit(run(os.Args[1:])) }})
+	testscript.Main(m, map[string]func(){"wardctl": func() {
+		status := run(os.Args[1:])
+		notePeak()
+		os.Exit(status)
+	}})
 }
 
 // captured are a device's logs, under the names that scripts know them by.
@@ -39,9 +34,8 @@ var captured = map[string]string{
 }
 
 // Each script starts with a device's event log (boot.bin), its registers
-// (boot.pcrs.json) and its measurement list (ima.bin, ima.ascii), and with a
-// list of two entries, of which the second is a violation (violation.bin), and a
-// device on paper with evidence and what it is judged by (folder paper).
+// (boot.pcrs.json) and its measurement list (ima.bin, ima.ascii), and with the
+// lists of imaFiles, and a device on paper with evidence (folder paper).
 //
 // Verifies: SR-018
 func TestScripts(t *testing.T) {
@@ -61,10 +55,11 @@ func TestScripts(t *testing.T) {
 			if err := paper(t, filepath.Join(env.WorkDir, "paper")); err != nil {
 				return err
 			}
-			return os.WriteFile(filepath.Join(env.WorkDir, "violation.bin"), violation(), 0o644)
+			return imaFiles(env.WorkDir)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status":    scripttest.Status,
+			"bounded":   bounded,
 			"cut":       cut,
 			"pad":       pad,
 			"patch":     patch,
@@ -72,73 +67,6 @@ func TestScripts(t *testing.T) {
 			"same":      same,
 		},
 	})
-}
-
-// violation is a binary list: boot_aggregate, and a violation.
-func violation() []byte {
-	entry := func(path string, violated bool) []byte {
-		le := binary.LittleEndian
-		digest := append([]byte("sha256:\x00"), make([]byte, 32)...)
-		data := append(le.AppendUint32(nil, uint32(len(digest))), digest...)
-		data = append(le.AppendUint32(data, uint32(len(path)+1)), path+"\x00"...)
-		hash := sha1.Sum(data)
-		if violated {
-			hash = [sha1.Size]byte{}
-		}
-		e := append(le.AppendUint32(nil, 10), hash[:]...)
-		e = append(le.AppendUint32(e, 6), "ima-ng"...)
-		return append(le.AppendUint32(e, uint32(len(data))), data...)
-	}
-	return append(entry("boot_aggregate", false), entry("/usr/bin/\x1b[31mred", true)...)
-}
-
-// paper writes the evidence of a device on paper: one that answers the nonce
-// 6e6f6e6365 (evidence.cbor), one that nobody asked for and that leaves the event
-// log out (later.cbor), its altered twin, whose command line is another
-// (altered.cbor), what they are judged by, and another device's key (other.pem).
-func paper(t *testing.T, dir string) error {
-	d := appraisaltest.New(t)
-	twin := appraisaltest.New(t)
-	events := appraisaltest.Events()
-	last := &events[len(events)-1]
-	*last = appraisaltest.Text(last.PCR, last.Type, "load options and more")
-	twin.Log, twin.AK = appraisaltest.Log(events...), d.AK
-	twin.PCRs = appraisaltest.Replay(t, twin.Log)
-	twin.SetList(t, appraisaltest.Program("/tmp/stranger"))
-
-	record := evidence.Record{Epoch: 1, Sequence: 9, Head: chain.Hash{1}}
-	later := d.Quoted(t, nil, record)
-	digest := sha256.Sum256(later.EventLog)
-	later.EventLog, later.EventLogDigest = nil, digest[:]
-	files := map[string][]byte{
-		"release.dsse": d.Envelope(t), "release.pem": appraisaltest.KeyPEM(t, d.Key), "baseline": d.Baseline, "eventlog.bin": d.Log,
-		"stranger.pem": appraisaltest.KeyPEM(t, appraisaltest.Key(9)),
-	}
-	for name, key := range map[string]*ecdsa.PublicKey{"ak.pem": &d.AK.PublicKey, "other.pem": &appraisaltest.New(t).AK.PublicKey} {
-		der, err := x509.MarshalPKIXPublicKey(key)
-		if err != nil {
-			return err
-		}
-		files[name] = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-	}
-	for name, e := range map[string]evidence.Evidence{
-		"evidence.cbor": d.Quoted(t, []byte("nonce"), record), "later.cbor": later, "altered.cbor": twin.Quoted(t, []byte("nonce"), record),
-	} {
-		b, err := evidence.Encode(e)
-		if err != nil {
-			return err
-		}
-		files[name] = b
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for name, b := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func write(ts *testscript.TestScript, name string, b []byte) {

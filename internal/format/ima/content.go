@@ -44,8 +44,8 @@ const maxPairs = 1024
 // any architecture has 64 KiB.
 const maxShownText = 64 << 10
 
-// Content is a measured buffer, read. It is what the kernel measured only where
-// Rehashes is true and the entry itself rehashes; else it is hearsay.
+// Content is a measured buffer, read. It counts only where Rehashes is true and
+// the entry itself rehashes: the kernel writes no other.
 type Content struct {
 	Kind        ContentKind       `json:"kind"`
 	Rehashes    bool              `json:"rehashes"` // the buffer hashes to the entry's digest

@@ -11,6 +11,7 @@ const (
 	IMAUnknownFile   Code = "ima.unknown-file"
 	IMAChangedFile   Code = "ima.changed-file"
 	IMANotJudged     Code = "ima.not-judged"
+	IMASignature     Code = "ima.signature"
 	imaRemedyUnknown      = "Find out who put the file there and why. If it is not the manufacturer's, take the device off the network, keep it powered if therapy needs it, and report it."
 )
 
@@ -39,6 +40,9 @@ var runtimeCodes = []Definition{
 	{IMAChangedFile, Critical, Incident, "a released program ran with other content",
 		"A path of the release was measured with a digest that the release does not name for it.",
 		imaRemedyUnknown, []string{"IEC 62443-4-2 CR 3.4 RE2", "FDA App. 1 D"}},
+	{IMASignature, High, Incident, "a file's signature is not by the key that it names",
+		"The kernel measured a file with a signature that names a known key and is not by that key over the file's digest.",
+		imaRemedyUnknown, []string{"IEC 62443-4-2 CR 3.4 RE1"}},
 	{IMANotJudged, Medium, Condition, "what ran was not judged",
 		"The measurement list was read, but there is no trusted file baseline to compare it with. This is not a pass.",
 		"Look at the findings beside this one: they name what is missing.", []string{"IEC 62443-4-2 CR 3.4"}},
