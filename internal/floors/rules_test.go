@@ -52,9 +52,11 @@ var arrows = map[string][]string{
 	"trust/event":      {"trust/finding"},
 	"trust/release":    {"trust/baseline"},
 	"trust/appraisal":  {"trust/*"},
-	"daemon":           {"config"},
-	"command":          {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":              {"*"},
+	// what the fleet says of a device is what the appraisal decided, in its words
+	"trust/verdict": {"trust/appraisal", "trust/finding"},
+	"daemon":        {"config"},
+	"command":       {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
+	"lab":           {"*"},
 }
 
 var rules = []rule{
