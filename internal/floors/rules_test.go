@@ -54,9 +54,11 @@ var arrows = map[string][]string{
 	"trust/secureboot": {"trust/finding"},
 	"trust/measured":   {"trust/baseline", "trust/finding"}, // one judge of the IMA list, for the appraisal and for who watches it grow
 	"trust/appraisal":  {"trust/*"},
-	"daemon":           {"config"},
-	"command":          {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":              {"*"},
+	// what the fleet says of a device is what the appraisal decided, in its words
+	"trust/verdict": {"trust/appraisal", "trust/finding"},
+	"daemon":        {"config"},
+	"command":       {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
+	"lab":           {"*"},
 }
 
 var rules = []rule{
