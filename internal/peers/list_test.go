@@ -156,12 +156,12 @@ func TestIMALists(t *testing.T) {
 }
 
 type askedList struct {
-	list, class    string
-	bytes    []byte
-	want     []Answer
-	machine  *ListMachine
-	findings []string
-	answers  []Answer
+	list, class string
+	bytes       []byte
+	want        []Answer
+	machine     *ListMachine
+	findings    []string
+	answers     []Answer
 }
 
 func askLists(t *testing.T, list []byte, bank pcr.Algorithm, tool bool) []askedList {
