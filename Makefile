@@ -48,7 +48,9 @@ nested: ## check the modules inside this one; the comparison with peers in its s
 
 peers: deps ## compare with other programs over real and changed logs, lists and quotes, and print the table
 	@mkdir -p bin
-	@go -C internal/peers test -count=1 . -table ../../bin/peers.txt && cat bin/peers.txt
+	@rm -f bin/peers.txt
+	@go -C internal/peers test -count=1 . -table ../../bin/peers.txt
+	@cat bin/peers.txt
 
 device: deps ## boot the virtual device and test the whole path
 	@go test -tags device -count=1 -timeout 25m -v -run "^TestDevice" ./internal/lab

@@ -1,23 +1,12 @@
 package peers
 
 import (
-	"bytes"
-	"flag"
-	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
 	"ward/internal/format/pcr"
-)
-
-var (
-	update = flag.Bool("update", false, "write the expected answers and the kept inputs anew")
-	table  = flag.String("table", "", "write the table for people to this file")
 )
 
 // Inputs of each class and log: enough that every kind of event is met. The
@@ -30,7 +19,7 @@ const (
 // answersFile is the table that says, for each log and class, what each program
 // answers and how often. It holds for the version of the tool named in its
 // first line and for the libraries in go.mod.
-const answersFile = "testdata/answers.txt"
+const answersFile = "testdata/eventlog.txt"
 
 // input is one changed log.
 type input struct {
@@ -56,11 +45,11 @@ func inputs(t *testing.T, l layout) []input {
 }
 
 // spread takes at most n of a list, from all over it.
-func spread(list []input, n int) []input {
+func spread[T any](list []T, n int) []T {
 	if len(list) <= n {
 		return list
 	}
-	var some []input
+	var some []T
 	for i := range n {
 		some = append(some, list[i*(len(list)-1)/(n-1)])
 	}
@@ -82,56 +71,36 @@ type asked struct {
 // Verifies: SR-001 SR-002 SR-003 SR-007
 func TestEventLogs(t *testing.T) {
 	logs, incomplete := Logs()
-	want, stated := expected(t)
-	tool := toolVersion(t, stated)
-	var rows []*row
+	want, stated := expected(t, answersFile, programNames[:])
+	tool := usable(version("tpm2_eventlog"), stated)
+	got := &answers{names: programNames[:]}
+	for _, c := range classes {
+		got.classes = append(got.classes, c.name)
+	}
 	var all []asked
 	for _, log := range logs {
 		t.Run(log.Name, func(t *testing.T) {
-			answers := ask(t, log, tool != "")
-			sums := make(map[string]*row)
-			for _, a := range answers {
-				sum := sums[a.class.name]
-				if sum == nil {
-					sum = newRow(a.class.name, log.Name)
-					sums[a.class.name] = sum
-					rows = append(rows, sum)
-				}
-				sum.inputs++
-				for i, answer := range a.answers {
-					if answer != "" {
-						sum.answers[i][answer]++
-					}
-				}
+			list := ask(t, log, tool != "")
+			for _, a := range list {
+				got.row(log.Name, a.class.name).add(a.answers[:])
 				if !slices.Contains(a.want, a.answers[ward]) {
 					t.Errorf("%s: Ward %s with %q, want %q", a.class.name, a.answers[ward], a.findings, a.want)
 				}
 			}
-			if !*update {
-				for _, sum := range sums {
-					compare(t, sum, want[[2]string{log.Name, sum.class}])
+			for _, r := range got.rows {
+				if r.log == log.Name && !*update {
+					compare(t, got, r, want.find(r.log, r.class))
 				}
 			}
-			all = append(all, answers...)
+			all = append(all, list...)
 		})
 	}
-	if *table != "" {
-		var b bytes.Buffer
-		if err := printTable(&b, rows); err != nil {
-			t.Fatal(err)
-		}
-		writeFile(t, *table, b.Bytes())
-	}
+	publish(t, got)
 	if *update {
 		if tool == "" || incomplete != nil || testing.Short() {
 			t.Fatalf("the answers can be written only with all logs and tools: tool %q, %v", tool, incomplete)
 		}
-		var b bytes.Buffer
-		fmt.Fprintf(&b, "# tpm2_eventlog %s\n# log | class | inputs | %s\n", tool, strings.Join(programNames[:], " | "))
-		if err := writeRows(&b, rows); err != nil {
-			t.Fatal(err)
-		}
-		writeFile(t, answersFile, b.Bytes())
+		state(t, answersFile, "tpm2_eventlog "+tool, got)
 		keep(t, all)
 	}
 	if !testing.Short() && incomplete == nil && tool != "" {
@@ -196,72 +165,6 @@ func (a *asked) ask(file string, tool bool) error {
 	}
 	a.answers[tpm2Column], err = tpm2EventLog(file, a.bytes, m.Bank, m.Values)
 	return err
-}
-
-// compare wants the answers that the table states; in the short form, which
-// sees fewer inputs, no answer that it does not state.
-func compare(t *testing.T, got, want *row) {
-	t.Helper()
-	if want == nil {
-		t.Errorf("%s: the table has no such class of this log", got.class)
-		return
-	}
-	if !testing.Short() && got.inputs != want.inputs {
-		t.Errorf("%s: %d inputs, the table has %d", got.class, got.inputs, want.inputs)
-	}
-	for i, name := range programNames {
-		if len(got.answers[i]) == 0 {
-			continue // the tool is not there
-		}
-		same := got.answers[i].String() == want.answers[i].String()
-		if testing.Short() {
-			same = true
-			for a := range got.answers[i] {
-				same = same && want.answers[i][a] > 0
-			}
-		}
-		if !same {
-			t.Errorf("%s: %s answers: %s; the table says: %s", got.class, name, got.answers[i], want.answers[i])
-		}
-	}
-}
-
-// expected reads the table and the version of the tool that it holds for.
-func expected(t *testing.T) (map[[2]string]*row, string) {
-	t.Helper()
-	b, err := os.ReadFile(answersFile)
-	if err != nil && *update {
-		return nil, ""
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows, err := readRows(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	return rows, strings.TrimPrefix(line, "# tpm2_eventlog ")
-}
-
-// toolVersion is the tool's version, "" where it is not the stated one.
-func toolVersion(t *testing.T, stated string) string {
-	t.Helper()
-	v := version("tpm2_eventlog")
-	if v != stated && !*update {
-		return ""
-	}
-	return v
-}
-
-func writeFile(t *testing.T, name string, b []byte) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, b, 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // registers are values that are worth writing down: those that are not at reset.

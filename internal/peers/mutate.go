@@ -29,6 +29,17 @@ var never = []Answer{Warns, Alarms, Undecided}
 // digest vouches for: the registers follow, nothing alarms.
 var labels = []Answer{Passes, Warns}
 
+// The programs that answer, in the order of the table's columns.
+const (
+	ward = iota
+	goAttestationColumn
+	tcglogColumn
+	tpm2Column
+	programs
+)
+
+var programNames = [programs]string{"Ward", "go-attestation", "tcglog-parser", "tpm2_eventlog"}
+
 // classes are all ways, in the order of the table.
 var classes = []class{
 	{name: "unchanged", make: unchanged},

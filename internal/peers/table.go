@@ -10,16 +10,13 @@ import (
 	"text/tabwriter"
 )
 
-// The programs that answer, in the order of the table's columns.
-const (
-	ward = iota
-	goAttestationColumn
-	tcglogColumn
-	tpm2Column
-	programs
-)
-
-var programNames = [programs]string{"Ward", "go-attestation", "tcglog-parser", "tpm2_eventlog"}
+// answers is a table of what programs answer: for each log or list, and each
+// class of changes to it, how often each program gave which answer.
+type answers struct {
+	names   []string // of the programs
+	classes []string // in the order of the table for people
+	rows    []*row
+}
 
 // counts are answers with how often each was given.
 type counts map[Answer]int
@@ -64,65 +61,83 @@ func parseCounts(s string) (counts, error) {
 
 // row is what became of one class of changes, of one log or of all.
 type row struct {
-	class, log string
+	log, class string
 	inputs     int
-	answers    [programs]counts
+	answers    []counts
 }
 
-func newRow(class, log string) *row {
-	r := &row{class: class, log: log}
-	for i := range r.answers {
-		r.answers[i] = make(counts)
+// row returns the row of a log and class, and makes it when there is none.
+func (t *answers) row(log, class string) *row {
+	if r := t.find(log, class); r != nil {
+		return r
 	}
+	r := &row{log: log, class: class}
+	for range t.names {
+		r.answers = append(r.answers, make(counts))
+	}
+	t.rows = append(t.rows, r)
 	return r
 }
 
-func (r *row) add(other *row) {
-	r.inputs += other.inputs
-	for i, c := range other.answers {
-		for a, n := range c {
-			r.answers[i][a] += n
+func (t *answers) find(log, class string) *row {
+	for _, r := range t.rows {
+		if r.log == log && r.class == class {
+			return r
+		}
+	}
+	return nil
+}
+
+// add counts the answers to one input; an empty one was not asked for.
+func (r *row) add(given []Answer) {
+	r.inputs++
+	for i, a := range given {
+		if a != "" {
+			r.answers[i][a]++
 		}
 	}
 }
 
-// byClass joins the rows of all logs.
-func byClass(rows []*row) []*row {
-	var list []*row
-	for _, c := range classes {
-		sum := newRow(c.name, "all")
-		for _, r := range rows {
-			if r.class == c.name {
-				sum.add(r)
+// print writes the table for people: the classes, all logs together.
+func (t *answers) print(w io.Writer) error {
+	out := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(out, "class\tinputs\t%s\n", strings.Join(t.names, "\t"))
+	total := 0
+	for _, class := range t.classes {
+		inputs, sums := 0, make([]counts, len(t.names))
+		for i := range sums {
+			sums[i] = make(counts)
+			for _, r := range t.rows {
+				if r.class == class {
+					for a, n := range r.answers[i] {
+						sums[i][a] += n
+					}
+				}
 			}
 		}
-		if sum.inputs > 0 {
-			list = append(list, sum)
+		for _, r := range t.rows {
+			if r.class == class {
+				inputs += r.inputs
+			}
 		}
+		if inputs == 0 {
+			continue
+		}
+		fmt.Fprintf(out, "%s\t%d", class, inputs)
+		for _, c := range sums {
+			fmt.Fprintf(out, "\t%s", c)
+		}
+		fmt.Fprintln(out)
+		total += inputs
 	}
-	return list
+	fmt.Fprintf(out, "in all\t%d\n", total)
+	return out.Flush()
 }
 
-// printTable writes the table for people.
-func printTable(w io.Writer, rows []*row) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "class\tinputs\t%s\n", strings.Join(programNames[:], "\t"))
-	total := 0
-	for _, r := range byClass(rows) {
-		fmt.Fprintf(t, "%s\t%d", r.class, r.inputs)
-		for _, c := range r.answers {
-			fmt.Fprintf(t, "\t%s", c)
-		}
-		fmt.Fprintln(t)
-		total += r.inputs
-	}
-	fmt.Fprintf(t, "in all\t%d\n", total)
-	return t.Flush()
-}
-
-// writeRows writes the rows as the file of expected answers has them.
-func writeRows(w io.Writer, rows []*row) error {
-	for _, r := range rows {
+// write writes the rows as the file of expected answers has them.
+func (t *answers) write(w io.Writer) error {
+	fmt.Fprintf(w, "# log | class | inputs | %s\n", strings.Join(t.names, " | "))
+	for _, r := range t.rows {
 		line := []string{r.log, r.class, strconv.Itoa(r.inputs)}
 		for _, c := range r.answers {
 			line = append(line, c.String())
@@ -134,29 +149,27 @@ func writeRows(w io.Writer, rows []*row) error {
 	return nil
 }
 
-// readRows reads what writeRows wrote; lines with # are remarks.
-func readRows(r io.Reader) (map[[2]string]*row, error) {
-	rows := make(map[[2]string]*row)
+// read adds the rows that write wrote; lines with # are remarks.
+func (t *answers) read(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		if strings.HasPrefix(lines.Text(), "#") {
 			continue
 		}
 		cells := strings.Split(lines.Text(), " | ")
-		if len(cells) != 3+programs {
-			return nil, fmt.Errorf("read expected answers: line %q", lines.Text())
+		if len(cells) != 3+len(t.names) {
+			return fmt.Errorf("read expected answers: line %q", lines.Text())
 		}
-		row := newRow(cells[1], cells[0])
+		row := t.row(cells[0], cells[1])
 		var err error
 		if row.inputs, err = strconv.Atoi(cells[2]); err != nil {
-			return nil, err
+			return fmt.Errorf("read expected answers: line %q: %w", lines.Text(), err)
 		}
 		for i := range row.answers {
 			if row.answers[i], err = parseCounts(cells[3+i]); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		rows[[2]string{row.log, row.class}] = row
 	}
-	return rows, lines.Err()
+	return lines.Err()
 }

@@ -19,7 +19,8 @@ import (
 	"ward/internal/trust/release"
 )
 
-// Everything that this module asks of Ward about event logs stands in this file.
+// Everything that this module asks of Ward about event logs stands in this file;
+// about IMA lists in list.go.
 
 // Answer is what a program says of a log, given registers.
 type Answer string
