@@ -14,7 +14,6 @@ import (
 	"ward/internal/format/ima"
 	"ward/internal/format/imasig"
 	"ward/internal/format/pcr"
-	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/measured"
 )

@@ -61,14 +61,14 @@ func (w written) ascii(o order) []byte {
 	return append(line, '\n')
 }
 
-// measured is an entry over a digest of SHA-256.
-func measured(template, algorithm string, digest []byte, path string, more ...[]byte) written {
+// entryOf is an entry over a digest of SHA-256.
+func entryOf(template, algorithm string, digest []byte, path string, more ...[]byte) written {
 	return written{template: template, fields: append([][]byte{append([]byte(algorithm+":\x00"), digest...), []byte(path + "\x00")}, more...)}
 }
 
 func content(path, text string) written {
 	sum := sha256.Sum256([]byte(text))
-	return measured("ima-buf", "sha256", sum[:], path, []byte(text))
+	return entryOf("ima-buf", "sha256", sum[:], path, []byte(text))
 }
 
 func list(o order, entries ...written) []byte {
@@ -90,8 +90,8 @@ func list(o order, entries ...written) []byte {
 //	long.bin                   64 MiB of entries
 func imaFiles(dir string) error {
 	le, be := binary.LittleEndian, binary.BigEndian
-	aggregate := measured("ima-ng", "sha256", make([]byte, 32), "boot_aggregate")
-	violation := measured("ima-ng", "sha256", make([]byte, 32), "/usr/bin/\x1b[31mred")
+	aggregate := entryOf("ima-ng", "sha256", make([]byte, 32), "boot_aggregate")
+	violation := entryOf("ima-ng", "sha256", make([]byte, 32), "/usr/bin/\x1b[31mred")
 	violation.violated = true
 	huge := func(before []byte) []byte {
 		e := aggregate.binary(le)
@@ -117,12 +117,12 @@ func imaFiles(dir string) error {
 		content("dm_table_load", "dm_version=4.45.0;name=root,uuid=,root_digest=00ff;"), content("selinux-policy-hash", "\x01\x02"),
 		content("kexec-cmdline", "quiet \x1b[31mred"), content("later", "\x00\x01"), lie}
 	signed := []written{aggregate,
-		measured("ima-sig", "sha256", payload[:], "/good", testdata["good"]),
-		measured("ima-sig", "sha256", payload[:], "/other", testdata["other"]),
-		measured("ima-sig", "sha256", make([]byte, 32), "/bad", testdata["good"]),
-		measured("ima-sigv2", "verity:sha256", payload[:], "/verity", testdata["verity"]),
-		measured("ima-modsig", "sha256", make([]byte, 32), "/module.ko", nil, append([]byte("sha256:\x00"), payload[:]...), testdata["appended"]),
-		measured("ima-sig", "sha256", payload[:], "/none", nil)}
+		entryOf("ima-sig", "sha256", payload[:], "/good", testdata["good"]),
+		entryOf("ima-sig", "sha256", payload[:], "/other", testdata["other"]),
+		entryOf("ima-sig", "sha256", make([]byte, 32), "/bad", testdata["good"]),
+		entryOf("ima-sigv2", "verity:sha256", payload[:], "/verity", testdata["verity"]),
+		entryOf("ima-modsig", "sha256", make([]byte, 32), "/module.ko", nil, append([]byte("sha256:\x00"), payload[:]...), testdata["appended"]),
+		entryOf("ima-sig", "sha256", payload[:], "/none", nil)}
 	files := map[string][]byte{
 		"violation.bin":  list(le, aggregate, violation),
 		"contents.bin":   list(le, contents...),
@@ -130,7 +130,7 @@ func imaFiles(dir string) error {
 		"signed.bin":     list(le, signed...),
 		"rsa.pem":        testdata["rsa.pem"],
 		"p256.der":       testdata["p256.der"],
-		"hostile.bin":    list(le, aggregate, measured("x\x1b[31m|\n", "sha256", payload[:], "/a"), measured("ima-ng", "sha\x1b[31m", payload[:], "/a")),
+		"hostile.bin":    list(le, aggregate, entryOf("x\x1b[31m|\n", "sha256", payload[:], "/a"), entryOf("ima-ng", "sha\x1b[31m", payload[:], "/a")),
 		"huge.bin":       huge(aggregate.binary(le)),
 		"huge-first.bin": huge(nil),
 		"long.bin":       bytes.Repeat(aggregate.binary(le), 64<<20/len(aggregate.binary(le))),
