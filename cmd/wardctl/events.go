@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/agent/localapi"
 	"ward/internal/cli"
 	"ward/internal/trust/event"
@@ -106,7 +107,7 @@ func eventLine(e event.Decoded) string {
 		what += ": " + text
 	}
 	if f := e.Finding; f != nil {
-		what = string(f.Code) + where(*f)
+		what = string(f.Code) + console.Where(*f)
 		switch {
 		case e.Type == event.FindingCleared:
 			what = "cleared: " + what

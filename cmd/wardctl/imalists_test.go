@@ -91,6 +91,7 @@ func list(o order, entries ...written) []byte {
 func imaFiles(dir string) error {
 	le, be := binary.LittleEndian, binary.BigEndian
 	aggregate := entryOf("ima-ng", "sha256", make([]byte, 32), "boot_aggregate")
+	program := entryOf("ima-ng", "sha256", make([]byte, 32), "/usr/bin/pump")
 	violation := entryOf("ima-ng", "sha256", make([]byte, 32), "/usr/bin/\x1b[31mred")
 	violation.violated = true
 	huge := func(before []byte) []byte {
@@ -133,7 +134,7 @@ func imaFiles(dir string) error {
 		"hostile.bin":    list(le, aggregate, entryOf("x\x1b[31m|\n", "sha256", payload[:], "/a"), entryOf("ima-ng", "sha\x1b[31m", payload[:], "/a")),
 		"huge.bin":       huge(aggregate.binary(le)),
 		"huge-first.bin": huge(nil),
-		"long.bin":       bytes.Repeat(aggregate.binary(le), 64<<20/len(aggregate.binary(le))),
+		"long.bin":       append(aggregate.binary(le), bytes.Repeat(program.binary(le), 64<<20/len(program.binary(le)))...),
 	}
 	for _, e := range contents {
 		files["contents.ascii"] = append(files["contents.ascii"], e.ascii(le)...)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/agent/journal"
 	"ward/internal/cli"
 	"ward/internal/device/wal"
@@ -79,12 +80,12 @@ no journal in it.`,
 }
 
 func printJournal(w io.Writer, r journalReport) {
-	row(w, "Journal", "%s, epoch %d", orNothing(r.Source), r.Epoch)
-	row(w, "Records", "%d, from %d to %d, %d without content", r.Records, r.First, r.Last, r.Shed)
-	row(w, "Head", "%s", r.Head)
-	row(w, "Freshness", "%s", r.Freshness)
-	row(w, "Result", "%s", journalResult(r.Findings))
-	printFindings(w, "Findings", r.Findings)
+	console.Row(w, "Journal", "%s, epoch %d", console.OrNothing(r.Source), r.Epoch)
+	console.Row(w, "Records", "%d, from %d to %d, %d without content", r.Records, r.First, r.Last, r.Shed)
+	console.Row(w, "Head", "%s", r.Head)
+	console.Row(w, "Freshness", "%s", r.Freshness)
+	console.Row(w, "Result", "%s", journalResult(r.Findings))
+	console.PrintFindings(w, "Findings", r.Findings)
 }
 
 func journalResult(fs []finding.Finding) string {

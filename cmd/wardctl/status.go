@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/agent/localapi"
 	"ward/internal/cli"
-	"ward/internal/trust/event"
 )
 
 const defaultSocket = "/run/ward/wardd.sock"
@@ -70,49 +70,35 @@ func statusExit(s localapi.Status) int {
 	return cli.Good
 }
 
-// verdictWords says what a tier means to somebody at the bedside.
-var verdictWords = map[string]string{
-	"affirming":       "this device started what was released",
-	"warning":         "this device started what was released, with reservations",
-	"contraindicated": "this device started something else than what was released",
-	"none":            "the boot was not judged; this is not a pass",
-}
-
 func printStatus(w io.Writer, s localapi.Status) {
-	words, ok := verdictWords[s.Verdict.Tier]
+	words, ok := console.VerdictWords[s.Verdict.Tier]
 	if !ok {
 		words = "unknown verdict; this is not a pass"
 	}
-	row(w, "Verdict", "%s: %s", strings.ToUpper(s.Verdict.Tier), words)
+	console.Row(w, "Verdict", "%s: %s", strings.ToUpper(s.Verdict.Tier), words)
 	if s.Mode == "bring-up" {
-		row(w, "", "bring-up mode: everything is reported, nothing is judged")
+		console.Row(w, "", "bring-up mode: everything is reported, nothing is judged")
 	}
 	if s.Verdict.Reason != "" {
-		row(w, "", "%s", s.Verdict.Reason)
+		console.Row(w, "", "%s", s.Verdict.Reason)
 	}
-	row(w, "Device", "%s of %s, wardd %s, up %s", s.Device, s.Tenant, s.Version, time.Duration(s.UptimeMS*int64(time.Millisecond)).Round(time.Second))
+	console.Row(w, "Device", "%s of %s, wardd %s, up %s", s.Device, s.Tenant, s.Version, time.Duration(s.UptimeMS*int64(time.Millisecond)).Round(time.Second))
 	if s.Release.Verified {
-		row(w, "Release", "%s %s for %s, manifest %.16s", s.Release.Product, s.Release.Version, s.Release.Board, s.Release.Digest)
+		console.Row(w, "Release", "%s %s for %s, manifest %.16s", s.Release.Product, s.Release.Version, s.Release.Board, s.Release.Digest)
 	} else {
-		row(w, "Release", "not verified: %s", orNothing(s.Release.Reason))
+		console.Row(w, "Release", "not verified: %s", console.OrNothing(s.Release.Reason))
 	}
-	row(w, "Seen", "%d events of the boot, %d measured files, %.0f ms after the start", s.Verdict.Events, s.Verdict.IMAEntries, s.Verdict.TookMS+s.Verdict.TPMMS)
+	console.Row(w, "Seen", "%d events of the boot, %d measured files, %.0f ms after the start", s.Verdict.Events, s.Verdict.IMAEntries, s.Verdict.TookMS+s.Verdict.TPMMS)
 	if len(s.Verdict.Claims) > 0 {
-		row(w, "", "%s", claims(s.Verdict.Claims))
+		console.Row(w, "", "%s", claims(s.Verdict.Claims))
 	}
-	printFindings(w, "Findings", s.Findings)
-	printFindings(w, "Incidents of this boot", s.Incidents)
+	console.PrintFindings(w, "Findings", s.Findings)
+	console.PrintFindings(w, "Incidents of this boot", s.Incidents)
 	fmt.Fprintln(w)
 	printLink(w, s.Link)
 	printRecord(w, s.Journal)
 	printIdentity(w, s.Identity)
 	printRoles(w, s.Roles)
-}
-
-// row prints a labelled line, wrapped behind the label.
-func row(w io.Writer, label, format string, args ...any) {
-	const indent = 10
-	fmt.Fprintf(w, "%-*s%s\n", indent, label, wrap(event.Visible(fmt.Sprintf(format, args...)), indent))
 }
 
 func claims(tiers map[string]string) string {
@@ -131,22 +117,22 @@ func printLink(w io.Writer, l localapi.Link) {
 	if !l.Since.IsZero() {
 		text += " since " + moment(l.Since)
 	}
-	row(w, "Fleet", "%s", text)
+	console.Row(w, "Fleet", "%s", text)
 	if l.LastReceipt != nil {
-		row(w, "", "session %d, last confirmation %s", l.Session, moment(*l.LastReceipt))
+		console.Row(w, "", "session %d, last confirmation %s", l.Session, moment(*l.LastReceipt))
 	}
 	if l.Error != "" && l.State != "connected" {
-		row(w, "", "%s", l.Error)
+		console.Row(w, "", "%s", l.Error)
 	}
 }
 
 func printRecord(w io.Writer, j localapi.Journal) {
-	row(w, "Record", "%d events, %d confirmed by the fleet, %d of %d KiB", j.Sequence, j.Acknowledged, j.Bytes>>10, j.MaxBytes>>10)
+	console.Row(w, "Record", "%d events, %d confirmed by the fleet, %d of %d KiB", j.Sequence, j.Acknowledged, j.Bytes>>10, j.MaxBytes>>10)
 	if j.Lost > 0 {
-		row(w, "", "%d events were lost", j.Lost)
+		console.Row(w, "", "%d events were lost", j.Lost)
 	}
 	if j.Error != "" {
-		row(w, "", "cannot be written: %s", j.Error)
+		console.Row(w, "", "cannot be written: %s", j.Error)
 	}
 }
 
@@ -158,9 +144,9 @@ func printIdentity(w io.Writer, id localapi.Identity) {
 	if id.NotAfter != nil {
 		text += ", until " + id.NotAfter.UTC().Format("2006-01-02")
 	}
-	row(w, "Identity", "%s", text)
+	console.Row(w, "Identity", "%s", text)
 	if id.Detail != "" {
-		row(w, "", "%s", id.Detail)
+		console.Row(w, "", "%s", id.Detail)
 	}
 }
 
@@ -173,12 +159,12 @@ func printRoles(w io.Writer, roles []localapi.Role) {
 	}
 	label := "Parts"
 	for _, state := range slices.Sorted(maps.Keys(byState)) {
-		row(w, label, "%s: %s", state, strings.Join(byState[state], ", "))
+		console.Row(w, label, "%s: %s", state, strings.Join(byState[state], ", "))
 		label = ""
 	}
 	for _, r := range roles {
 		if r.State != "running" && r.Detail != "" {
-			row(w, "", "%s: %s", r.Name, r.Detail)
+			console.Row(w, "", "%s: %s", r.Name, r.Detail)
 		}
 	}
 }

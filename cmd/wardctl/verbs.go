@@ -1,8 +1,13 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"ward/cmd/wardctl/logs"
+	"ward/cmd/wardctl/proof"
+)
 
 // verbs lists the program's verbs; each is made in a file of its own name.
 func verbs() []*cobra.Command {
-	return []*cobra.Command{newStatus(), newEvents(), newJournal(), newEventLog(), newIMA(), newEvidence()}
+	return []*cobra.Command{newStatus(), newEvents(), newJournal(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence()}
 }

@@ -1,4 +1,6 @@
-package main
+// Package proof is the verbs that collect a device's evidence and appraise it on
+// any machine.
+package proof
 
 import (
 	"encoding/hex"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/agent/attester"
 	"ward/internal/agent/identity"
 	"ward/internal/cli"
@@ -19,7 +22,7 @@ import (
 	"ward/internal/trust/evidence"
 )
 
-func newEvidence() *cobra.Command {
+func NewEvidence() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "evidence",
 		Short: "Collect what proves a device's boot, and appraise it anywhere",
@@ -149,13 +152,13 @@ func writeOutput(cmd *cobra.Command, name string, b []byte) error {
 
 // readEvidence reads a document; the error is for input that is none.
 func readEvidence(cmd *cobra.Command, name string) (evidence.Evidence, error) {
-	b, err := readAll(cmd, name, evidence.MaxSize)
+	b, err := console.ReadAll(cmd, name, evidence.MaxSize)
 	if err != nil {
 		return evidence.Evidence{}, err
 	}
 	e, err := evidence.Parse(b)
 	if err != nil {
-		return evidence.Evidence{}, unreadable(name, fmt.Errorf("at offset 0: %w", err))
+		return evidence.Evidence{}, console.Unreadable(name, fmt.Errorf("at offset 0: %w", err))
 	}
 	return e, nil
 }

@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/cli"
 	"ward/internal/format/bootevent"
 	"ward/internal/format/eventlog"
@@ -68,12 +69,12 @@ device can tell.` + eventLogStatus,
 			} else {
 				printSummary(out, log)
 				printEvents(out, log)
-				printFindings(out, "Findings", fs)
+				console.PrintFindings(out, "Findings", fs)
 			}
 			if err != nil {
 				return err
 			}
-			return errStatus(fs, len(log.Events) > 0)
+			return console.Status(fs, len(log.Events) > 0)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with all fields")
@@ -134,7 +135,7 @@ func printSummary(w io.Writer, log *eventlog.Log) {
 		names = append(names, a.Algorithm.String())
 	}
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%-12s %s\n", name, wrap(event.Visible(fmt.Sprintf(format, args...)), len("secure boot  ")))
+		fmt.Fprintf(w, "%-12s %s\n", name, console.Wrap(event.Visible(fmt.Sprintf(format, args...)), len("secure boot  ")))
 	}
 	line("log", "%s, events %d", form, len(log.Events))
 	line("banks", "%s", strings.Join(names, ", "))
@@ -148,7 +149,7 @@ func printSummary(w io.Writer, log *eventlog.Log) {
 		line("started by", "%s %s", a.Variable, a.Key)
 	}
 	if s.Shim.SBAT.Measured || s.Shim.Insecure.Measured {
-		line("shim", "SBAT level %s, verifies nothing: %s", orNothing(s.Shim.SBAT.Date), s.Shim.Insecure)
+		line("shim", "SBAT level %s, verifies nothing: %s", console.OrNothing(s.Shim.SBAT.Date), s.Shim.Insecure)
 	}
 	for _, p := range s.Problems {
 		line("not known", "%s", p.Detail)

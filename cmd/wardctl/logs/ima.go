@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/cli"
 	"ward/internal/format/ima"
 	"ward/internal/format/imasig"
@@ -18,7 +19,7 @@ import (
 	"ward/internal/trust/measured"
 )
 
-func newIMA() *cobra.Command {
+func NewIMA() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ima",
 		Short: "Read the kernel's measurement list from a file",
@@ -82,12 +83,12 @@ list itself. Whether the TPM held this value only the device can tell.` + imaSta
 				err = cli.JSON(out, r)
 			} else {
 				fmt.Fprintf(out, "%d entries, %d violations\n%s PCR %d  %s\n", r.Entries, r.Violations, r.Bank, ima.Register, r.PCR)
-				printFindings(out, "Findings", fs)
+				console.PrintFindings(out, "Findings", fs)
 			}
 			if err != nil {
 				return err
 			}
-			return errStatus(fs, !isEmpty(sum))
+			return console.Status(fs, !isEmpty(sum))
 		},
 	}
 	cmd.Flags().StringVar(&bankName, "bank", pcr.SHA256.String(), "the `bank`: sha1, sha256, sha384 or sha512")
@@ -109,7 +110,7 @@ func readKeys(files []string) (imasig.Keys, error) {
 	for _, name := range files {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, unreadable(name, err)
+			return nil, console.Unreadable(name, err)
 		}
 		b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 		f.Close()
@@ -121,7 +122,7 @@ func readKeys(files []string) (imasig.Keys, error) {
 			keys, err = imasig.ParseKeys(b)
 		}
 		if err != nil {
-			return nil, unreadable(name, err)
+			return nil, console.Unreadable(name, err)
 		}
 		all = append(all, keys...)
 	}
@@ -151,7 +152,7 @@ type looker struct {
 // readIMA reads a list once, as a stream, and lets l look at each entry. The error
 // is for input that cannot be read at all: not even its first entry.
 func readIMA(cmd *cobra.Command, name string, l looker) (measured.Summary, []finding.Finding, error) {
-	in, err := openInput(cmd, name)
+	in, err := console.OpenInput(cmd, name)
 	if err != nil {
 		return measured.Summary{}, nil, err
 	}
@@ -162,7 +163,7 @@ func readIMA(cmd *cobra.Command, name string, l looker) (measured.Summary, []fin
 		_, err = ima.NewDecoder(bytes.NewReader(begin))
 	}
 	if err != nil {
-		return measured.Summary{}, nil, unreadable(name, fmt.Errorf("at offset 0: %w", err))
+		return measured.Summary{}, nil, console.Unreadable(name, fmt.Errorf("at offset 0: %w", err))
 	}
 
 	beside, feed := io.Pipe()
@@ -175,7 +176,7 @@ func readIMA(cmd *cobra.Command, name string, l looker) (measured.Summary, []fin
 	feed.Close()
 	found := <-done
 	if found.broken != nil && found.broken.Index == 0 {
-		return sum, nil, unreadable(name, found.broken)
+		return sum, nil, console.Unreadable(name, found.broken)
 	}
 	return sum, append(append([]finding.Finding{}, fs...), found.findings...), found.err
 }

@@ -1,4 +1,4 @@
-package main
+package proof
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/cli"
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
@@ -100,19 +101,19 @@ func newQuoteReport(q evidence.Quote) quoteReport {
 }
 
 func printEvidence(w io.Writer, r evidenceReport) {
-	row(w, "Device", "%s of %s, boot %s", orNothing(r.Device), orNothing(r.Tenant), orNothing(r.Boot))
+	console.Row(w, "Device", "%s of %s, boot %s", console.OrNothing(r.Device), console.OrNothing(r.Tenant), console.OrNothing(r.Boot))
 	if r.Time != nil {
-		row(w, "Collected", "%s by the device's clock", r.Time.Format(time.RFC3339))
+		console.Row(w, "Collected", "%s by the device's clock", r.Time.Format(time.RFC3339))
 	}
-	row(w, "Nonce", "%s", orNothing(r.Nonce.String()))
-	row(w, "Record", "epoch %d, record %d, head %s", r.Epoch, r.Sequence, r.Head)
-	row(w, "Release", "%s", orNothing(r.Release.String()))
-	row(w, "Quotes", "PCR %v, and PCR %v", r.BootQuote.PCRs, r.ListQuote.PCRs)
-	row(w, "Event log", "%d bytes%s", r.EventLogBytes, sentBefore(r.EventLogDigest))
-	row(w, "User log", "%d bytes", r.UserLogBytes)
-	row(w, "List", "%d bytes, after %d entries", r.IMABytes, r.From.Entries)
+	console.Row(w, "Nonce", "%s", console.OrNothing(r.Nonce.String()))
+	console.Row(w, "Record", "epoch %d, record %d, head %s", r.Epoch, r.Sequence, r.Head)
+	console.Row(w, "Release", "%s", console.OrNothing(r.Release.String()))
+	console.Row(w, "Quotes", "PCR %v, and PCR %v", r.BootQuote.PCRs, r.ListQuote.PCRs)
+	console.Row(w, "Event log", "%d bytes%s", r.EventLogBytes, sentBefore(r.EventLogDigest))
+	console.Row(w, "User log", "%d bytes", r.UserLogBytes)
+	console.Row(w, "List", "%d bytes, after %d entries", r.IMABytes, r.From.Entries)
 	for _, name := range slices.Sorted(maps.Keys(r.Errors)) {
-		row(w, "Missing", "%s: %s", name, r.Errors[name])
+		console.Row(w, "Missing", "%s: %s", name, r.Errors[name])
 	}
 	fmt.Fprintf(w, "\n%s, not verified\n", r.Bank)
 	for _, n := range slices.Sorted(maps.Keys(r.PCRs)) {

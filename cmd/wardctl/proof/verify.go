@@ -1,4 +1,4 @@
-package main
+package proof
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
+	"ward/cmd/wardctl/logs"
 	"ward/internal/cli"
 	"ward/internal/format/dsse"
 	"ward/internal/trust/appraisal"
@@ -87,12 +89,12 @@ func (f *verifyFlags) run(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	b, err := readAll(cmd, f.ak, maxKey)
+	b, err := console.ReadAll(cmd, f.ak, maxKey)
 	if err != nil {
 		return err
 	}
 	if policy.AK, err = quote.ParseKey(b); err != nil {
-		return unreadable(f.ak, err)
+		return console.Unreadable(f.ak, err)
 	}
 	if policy.Baseline, err = f.openBaseline(cmd, verified); err != nil {
 		return err
@@ -115,7 +117,7 @@ func (f *verifyFlags) run(cmd *cobra.Command, name string) error {
 	}
 	switch r.Verdict {
 	case appraisal.Affirming:
-		return errStatus(r.Findings, true)
+		return console.Status(r.Findings, true)
 	case appraisal.None:
 		return cli.Quiet(cli.NotDecided)
 	}
@@ -127,7 +129,7 @@ func (f *verifyFlags) run(cmd *cobra.Command, name string) error {
 func (f *verifyFlags) openRelease(cmd *cobra.Command) (*release.Verified, error) {
 	var pem []byte
 	for _, file := range f.releaseKeys {
-		b, err := readAll(cmd, file, maxKey)
+		b, err := console.ReadAll(cmd, file, maxKey)
 		if err != nil {
 			return nil, err
 		}
@@ -137,13 +139,13 @@ func (f *verifyFlags) openRelease(cmd *cobra.Command) (*release.Verified, error)
 	if err != nil {
 		return nil, cli.Fail(cli.Usage, "--release-key: %w", err)
 	}
-	envelope, err := readAll(cmd, f.release, dsse.MaxSize)
+	envelope, err := console.ReadAll(cmd, f.release, dsse.MaxSize)
 	if err != nil {
 		return nil, err
 	}
 	verified, err := release.Open(envelope, keys, max(f.threshold, 1))
 	if err != nil {
-		return nil, unreadable(f.release, err)
+		return nil, console.Unreadable(f.release, err)
 	}
 	return verified, nil
 }
@@ -152,13 +154,13 @@ func (f *verifyFlags) openBaseline(cmd *cobra.Command, r *release.Verified) (*ba
 	if f.baseline == "" {
 		return nil, nil
 	}
-	b, err := readAll(cmd, f.baseline, maxBaseline)
+	b, err := console.ReadAll(cmd, f.baseline, maxBaseline)
 	if err != nil {
 		return nil, err
 	}
 	index, err := baseline.LoadIndex(bytes.NewReader(b), r.Manifest().Files.Digest)
 	if err != nil {
-		return nil, unreadable(f.baseline, err)
+		return nil, console.Unreadable(f.baseline, err)
 	}
 	return index, nil
 }
@@ -171,7 +173,7 @@ func (f *verifyFlags) addEventLog(cmd *cobra.Command, e *evidence.Evidence) erro
 		}
 		return nil
 	}
-	b, err := readAll(cmd, f.eventLog, maxEventLog)
+	b, err := console.ReadAll(cmd, f.eventLog, logs.MaxEventLog)
 	if err != nil {
 		return err
 	}
@@ -186,17 +188,17 @@ func (f *verifyFlags) addEventLog(cmd *cobra.Command, e *evidence.Evidence) erro
 
 func printAppraisal(w io.Writer, e evidence.Evidence, v *release.Verified, p appraisal.Policy, r appraisal.Result) {
 	m := v.Manifest()
-	row(w, "Verdict", "%s: %s", strings.ToUpper(r.Verdict.String()), verdictWords[r.Verdict.String()])
-	row(w, "Device", "%s of %s, boot %s", orNothing(e.Device), orNothing(e.Tenant), orNothing(e.Boot))
-	row(w, "Release", "%s %s for %s", m.Product, m.Version, m.Board)
+	console.Row(w, "Verdict", "%s: %s", strings.ToUpper(r.Verdict.String()), console.VerdictWords[r.Verdict.String()])
+	console.Row(w, "Device", "%s of %s, boot %s", console.OrNothing(e.Device), console.OrNothing(e.Tenant), console.OrNothing(e.Boot))
+	console.Row(w, "Release", "%s %s for %s", m.Product, m.Version, m.Board)
 	freshness := "unknown: no nonce was given"
 	if len(p.Nonce) > 0 && r.Claims[appraisal.ClaimQuote] == appraisal.Affirming {
 		freshness = "the quotes answer this nonce"
 	} else if len(p.Nonce) > 0 {
 		freshness = "not shown"
 	}
-	row(w, "Freshness", "%s", freshness)
-	row(w, "Seen", "%d events of the boot, %d measured files", r.Events, r.IMAEntries)
+	console.Row(w, "Freshness", "%s", freshness)
+	console.Row(w, "Seen", "%d events of the boot, %d measured files", r.Events, r.IMAEntries)
 	fmt.Fprintln(w, "\nClaims")
 	for _, c := range appraisal.Claims() {
 		fmt.Fprintf(w, "  %-11s %s\n", c, r.Claims[c])
@@ -207,22 +209,5 @@ func printAppraisal(w io.Writer, e evidence.Evidence, v *release.Verified, p app
 			fmt.Fprintf(w, "  %2d  %-11s %s\n", n, p.State, p.Measured)
 		}
 	}
-	printFindings(w, "Findings", r.Findings)
-}
-
-// readAll reads a whole file within a bound.
-func readAll(cmd *cobra.Command, name string, most int64) ([]byte, error) {
-	in, err := openInput(cmd, name)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	b, err := io.ReadAll(io.LimitReader(in, most+1))
-	switch {
-	case err != nil:
-		return nil, unreadable(name, err)
-	case int64(len(b)) > most:
-		return nil, unreadable(name, fmt.Errorf("at offset %d: longer than anything of its kind", most))
-	}
-	return b, nil
+	console.PrintFindings(w, "Findings", r.Findings)
 }

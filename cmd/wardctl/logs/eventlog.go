@@ -1,4 +1,6 @@
-package main
+// Package logs is the verbs that read the firmware's event log and the kernel's
+// measurement list from files, on any machine.
+package logs
 
 import (
 	"errors"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/cli"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
@@ -16,10 +19,10 @@ import (
 	"ward/internal/trust/finding"
 )
 
-// maxEventLog bounds the file; firmware gives a log 64 KiB to 1 MiB.
-const maxEventLog = 16 << 20
+// MaxEventLog bounds the file; firmware gives a log 64 KiB to 1 MiB.
+const MaxEventLog = 16 << 20
 
-func newEventLog() *cobra.Command {
+func NewEventLog() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eventlog",
 		Short: "Read the firmware's event log from a file",
@@ -73,7 +76,7 @@ the device can tell.` + eventLogStatus,
 			if err != nil {
 				return err
 			}
-			return errStatus(fs, len(r.Banks) > 0)
+			return console.Status(fs, len(r.Banks) > 0)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -83,24 +86,24 @@ the device can tell.` + eventLogStatus,
 // readEventLog reads a log and what is wrong with it; without a log there is
 // nothing to decide by. The error is for input that cannot be read.
 func readEventLog(cmd *cobra.Command, name string) (*eventlog.Log, []finding.Finding, error) {
-	in, err := openInput(cmd, name)
+	in, err := console.OpenInput(cmd, name)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer in.Close()
-	b, err := io.ReadAll(io.LimitReader(in, maxEventLog+1))
-	if err == nil && len(b) > maxEventLog {
-		err = fmt.Errorf("at offset %d: longer than any event log", maxEventLog)
+	b, err := io.ReadAll(io.LimitReader(in, MaxEventLog+1))
+	if err == nil && len(b) > MaxEventLog {
+		err = fmt.Errorf("at offset %d: longer than any event log", MaxEventLog)
 	}
 	if err != nil {
-		return nil, nil, unreadable(name, err)
+		return nil, nil, console.Unreadable(name, err)
 	}
 	log, err := eventlog.Parse(b)
 	switch {
 	case errors.Is(err, eventlog.ErrEmpty):
 		return nil, []finding.Finding{appraisal.EventLogProblem(err)}, nil
 	case err != nil:
-		return nil, nil, unreadable(name, fmt.Errorf("at offset 0: %w", err))
+		return nil, nil, console.Unreadable(name, fmt.Errorf("at offset 0: %w", err))
 	}
 	fs := slices.Clip(appraisal.EventLogFindings(log))
 	if fs == nil {
@@ -131,5 +134,5 @@ func printReplay(w io.Writer, r replayReport) {
 			fmt.Fprintf(w, "  %2d  %s\n", i, r.Banks[bank][i])
 		}
 	}
-	printFindings(w, "Findings", r.Findings)
+	console.PrintFindings(w, "Findings", r.Findings)
 }

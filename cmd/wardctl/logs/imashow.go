@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/format/ima"
 	"ward/internal/format/imasig"
 	"ward/internal/format/pcr"
@@ -78,12 +79,12 @@ func newIMAShow() *cobra.Command {
 			if asJSON {
 				err = endEntryJSON(out, sum, fs)
 			} else {
-				printFindings(out, "Findings", fs)
+				console.PrintFindings(out, "Findings", fs)
 			}
 			if err := errors.Join(err, out.Flush()); err != nil {
 				return err
 			}
-			return errStatus(fs, !isEmpty(sum))
+			return console.Status(fs, !isEmpty(sum))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with all fields")
@@ -103,7 +104,7 @@ func entryTable(w io.Writer, keys bool) func(ima.Entry, imasig.Results) error {
 		_, err := fmt.Fprintf(w, "%6d %3d  %-10s  %-19s  %s%s\n", e.Index, e.PCR, quoted(e.Template),
 			quoted(e.Digest.Algorithm)+":"+digest[:min(shownDigest, len(digest))].String(), quoted(e.Path), mark(e))
 		for _, line := range append(contentLines(e), signatureLines(signatures, keys)...) {
-			fmt.Fprintf(w, "%*s%s\n", entryIndent, "", wrap(event.Visible(line), entryIndent))
+			fmt.Fprintf(w, "%*s%s\n", entryIndent, "", console.Wrap(event.Visible(line), entryIndent))
 		}
 		return err
 	}
