@@ -56,7 +56,7 @@ func TestReplayOfAnAbsentBank(t *testing.T) {
 // value, and the missing separators are named.
 //
 // Verifies: SR-002, SR-003
-func TestCompleteness(t *testing.T) {
+func TestPitfall1Completeness(t *testing.T) {
 	header := mustParse(t, both.log())
 	if n := len(header.Anomalies); n != 8 {
 		t.Errorf("header alone: %v", header.Anomalies)
@@ -86,7 +86,7 @@ func TestCompleteness(t *testing.T) {
 // what was extended, not by their name.
 //
 // Verifies: SR-003
-func TestOnlyDigestsAreTrusted(t *testing.T) {
+func TestPitfall2OnlyDigestsAreTrusted(t *testing.T) {
 	image := measured{pcr: 4, kind: eventlog.EVEFIBootApplication, data: []byte("Calling EFI Application from Boot Option"), of: []byte("an image")}
 	relabelled := image
 	relabelled.kind = eventlog.EVEFIAction
@@ -142,7 +142,7 @@ func TestSeparators(t *testing.T) {
 // Pitfall 3 of attestation: honest firmware is odd in these ways.
 //
 // Verifies: SR-003
-func TestHonestOdditiesPass(t *testing.T) {
+func TestPitfall3HonestOddities(t *testing.T) {
 	long := measured{pcr: 6, kind: eventlog.EVSeparator, data: make([]byte, 40)}
 	longFour := measured{pcr: 6, kind: eventlog.EVSeparator, data: make([]byte, 40), of: []byte{0, 0, 0, 0}}
 	withLong := func(s measured) []measured {
@@ -192,7 +192,7 @@ func TestHonestOdditiesPass(t *testing.T) {
 // PCR 0, once, and is 0, 3 or 4.
 //
 // Verifies: SR-003
-func TestStartupLocality(t *testing.T) {
+func TestPitfall4StartupLocality(t *testing.T) {
 	other := locality(3, 0)
 	other.pcr = 1
 	cut := locality(3, 0)
@@ -267,7 +267,7 @@ func TestDigestRules(t *testing.T) {
 // anomalies of their own.
 //
 // Verifies: SR-003, SR-007
-func TestEmptyAndTruncated(t *testing.T) {
+func TestPitfall11EmptyAndTruncated(t *testing.T) {
 	if _, err := eventlog.Parse(nil); !errors.Is(err, eventlog.ErrEmpty) {
 		t.Errorf("error %v, want ErrEmpty", err)
 	}
@@ -375,5 +375,26 @@ func TestManyAnomaliesAreBounded(t *testing.T) {
 	}
 	if n := len(mustParse(t, both.log(events...)).Anomalies); n != 64 {
 		t.Errorf("%d anomalies, want 64", n)
+	}
+}
+
+// Parsing and replaying a log allocates a handful of times, however many events
+// it has.
+func TestParseAllocatesLittle(t *testing.T) {
+	events := boot()
+	for range 1000 {
+		events = append(events, action(8, "grub_cmd: a command of usual length, with an argument or two, as loaders log them"))
+	}
+	b := both.log(events...)
+	if n := testing.AllocsPerRun(10, func() {
+		log, err := eventlog.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.Replay(pcr.SHA256); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 30 {
+		t.Errorf("%.0f allocations for %d events", n, len(events))
 	}
 }
