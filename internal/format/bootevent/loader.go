@@ -85,10 +85,13 @@ func loader(e eventlog.Event) Decoded {
 // utf16Text reads UTF-16; systemd-boot before 250 logs one byte less than it
 // measures.
 func utf16Text(b []byte) (string, bool) {
-	if len(b)%2 == 1 {
+	if len(b)%2 == 1 && len(b) > 2 && b[1] == 0 {
 		b = append(bytes.Clone(b), 0)
 	}
-	return efi.UTF16(b), isUTF16(b)
+	if !isUTF16(b) {
+		return "", false
+	}
+	return efi.UTF16(b), true
 }
 
 // systemd reads what systemd-boot and systemd-stub write as EV_IPL.

@@ -105,6 +105,10 @@ func (p *parser) anomaly(k AnomalyKind, e Event, format string, args ...any) {
 	}
 }
 
+// usualEvent is about how many bytes an event takes in the logs of real machines;
+// room is made for so many. A log of shorter ones makes more.
+const usualEvent = 256
+
 // header reads the first event, which is of the SHA-1 form in every log, and
 // learns from it which form the others have.
 func (p *parser) header() error {
@@ -117,7 +121,7 @@ func (p *parser) header() error {
 	case isZero(p.b[:sha1EventHeader]):
 		return fmt.Errorf("%w: the log begins with zeros", ErrHeader)
 	}
-	p.log.Events = append(p.log.Events, e)
+	p.log.Events = append(make([]Event, 0, 1+len(p.b)/usualEvent), e)
 	p.log.Algorithms = []AlgorithmSize{{pcr.SHA1, pcr.SHA1.Size()}}
 	if e.Type != EVNoAction || !bytes.HasPrefix(e.Data, []byte("Spec ID Event")) {
 		return nil

@@ -142,7 +142,7 @@ func TestSeparators(t *testing.T) {
 // Pitfall 3 of attestation: honest firmware is odd in these ways.
 //
 // Verifies: SR-003
-func TestPitfall3HonestOdditiesPass(t *testing.T) {
+func TestPitfall3HonestOddities(t *testing.T) {
 	long := measured{pcr: 6, kind: eventlog.EVSeparator, data: make([]byte, 40)}
 	longFour := measured{pcr: 6, kind: eventlog.EVSeparator, data: make([]byte, 40), of: []byte{0, 0, 0, 0}}
 	withLong := func(s measured) []measured {
@@ -375,5 +375,26 @@ func TestManyAnomaliesAreBounded(t *testing.T) {
 	}
 	if n := len(mustParse(t, both.log(events...)).Anomalies); n != 64 {
 		t.Errorf("%d anomalies, want 64", n)
+	}
+}
+
+// Parsing and replaying a log allocates a handful of times, however many events
+// it has.
+func TestParseAllocatesLittle(t *testing.T) {
+	events := boot()
+	for range 1000 {
+		events = append(events, action(8, "grub_cmd: a command of usual length, with an argument or two, as loaders log them"))
+	}
+	b := both.log(events...)
+	if n := testing.AllocsPerRun(10, func() {
+		log, err := eventlog.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.Replay(pcr.SHA256); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 30 {
+		t.Errorf("%.0f allocations for %d events", n, len(events))
 	}
 }

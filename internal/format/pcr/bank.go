@@ -13,6 +13,14 @@ const Count = 24
 // ones (PC Client Platform TPM Profile, 4.6).
 const firstDynamic, lastDynamic = 17, 22
 
+func isDynamic(index int) bool { return index >= firstDynamic && index <= lastDynamic }
+
+func setOnes(d Digest) {
+	for i := range d {
+		d[i] = 0xff
+	}
+}
+
 // maxDigestSize is the length of the longest digest of any algorithm, SHA-512's.
 const maxDigestSize = 64
 
@@ -30,8 +38,14 @@ func NewBank(a Algorithm) (*Bank, error) {
 	if a.New() == nil {
 		return nil, fmt.Errorf("make PCR bank: this build cannot compute %s", a)
 	}
+	size := a.Size()
+	all := make(Digest, Count*size)
 	for i := range b.values {
-		b.values[i] = ResetValue(a, i)
+		v := all[i*size : (i+1)*size : (i+1)*size]
+		if isDynamic(i) {
+			setOnes(v)
+		}
+		b.values[i] = v
 	}
 	return b, nil
 }
@@ -124,7 +138,7 @@ func ResetValue(a Algorithm, index int) Digest {
 	if a.Size() == 0 || index < 0 || index >= Count {
 		return nil
 	}
-	if index >= firstDynamic && index <= lastDynamic {
+	if isDynamic(index) {
 		return AllOnes(a)
 	}
 	return make(Digest, a.Size())
