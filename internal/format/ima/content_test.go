@@ -69,6 +69,7 @@ func TestContents(t *testing.T) {
 			pairs("kexec_segment_size", "8192", "ima_binary_runtime_size", "1000", "ima_runtime_measurements_count", "7"), true},
 		{"kexec_execute", "kexec_segment_size=8192;ima_binary_runtime_size=1100;ima_runtime_measurements_count=8;", ima.ContentState,
 			pairs("kexec_segment_size", "8192", "ima_binary_runtime_size", "1100", "ima_runtime_measurements_count", "8"), true},
+		{"selinux-state", "a=b=c;no pair;=d", ima.ContentState, pairs("a", "b=c", "", "d"), true},
 		{"selinux-state", "\xff\xfe", ima.ContentUnknown, nil, false},
 		{"of-a-later-kernel", "\x00\x01", ima.ContentUnknown, nil, false},
 		{"kexec-cmdline", strings.Repeat("x", 64<<10+1), ima.ContentUnknown, nil, false},
