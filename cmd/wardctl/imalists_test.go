@@ -84,7 +84,8 @@ func list(o order, entries ...written) []byte {
 //	violation.bin              boot_aggregate, and a violation
 //	contents.bin, .ascii       what the kernel measures beside files, and a lie
 //	big.bin, big.ascii         of a big-endian host
-//	signed.bin                 signatures: good, by another key, bad, of fs-verity, appended, none
+//	signed.bin                 signatures: good, by another key, bad, of fs-verity, appended,
+//	                           of attributes, none
 //	hostile.bin                template and algorithm that command a terminal
 //	huge.bin, huge-first.bin   template data of 4 GiB in the second, in the first entry
 //	long.bin                   64 MiB of entries
@@ -101,7 +102,7 @@ func imaFiles(dir string) error {
 	}
 	testdata := map[string][]byte{}
 	for name, file := range map[string]string{
-		"payload": "payload", "good": "rsa.sha256.sig", "other": "p384.sha256.sig", "verity": "verity.sig", "appended": "rsa-keyid.p7",
+		"payload": "payload", "good": "rsa.sha256.sig", "other": "p384.sha256.sig", "verity": "verity.sig", "appended": "rsa-keyid.p7", "evm": "evm.sig",
 		"rsa.pem": "rsa.pem", "p256.der": "p256.der",
 	} {
 		b, err := os.ReadFile(filepath.Join("../../internal/format/imasig/testdata", file))
@@ -123,6 +124,8 @@ func imaFiles(dir string) error {
 		entryOf("ima-sig", "sha256", make([]byte, 32), "/bad", testdata["good"]),
 		entryOf("ima-sigv2", "verity:sha256", payload[:], "/verity", testdata["verity"]),
 		entryOf("ima-modsig", "sha256", make([]byte, 32), "/module.ko", nil, append([]byte("sha256:\x00"), payload[:]...), testdata["appended"]),
+		entryOf("evm-sig", "sha256", payload[:], "/attributes", testdata["evm"], []byte("security.ima\x00"), le.AppendUint32(nil, uint32(len(testdata["good"]))), testdata["good"],
+			le.AppendUint32(nil, 900), le.AppendUint32(nil, 901), le.AppendUint16(nil, 0o100755)),
 		entryOf("ima-sig", "sha256", payload[:], "/none", nil)}
 	files := map[string][]byte{
 		"violation.bin":  list(le, aggregate, violation),

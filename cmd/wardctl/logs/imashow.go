@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,7 @@ type entryReport struct {
 	Buffer       pcr.Digest      `json:"buffer,omitempty"`
 	Content      *contentReport  `json:"content,omitempty"` // of a buffer
 	Signatures   *imasig.Results `json:"signatures,omitempty"`
+	Inode        *ima.Inode      `json:"inode,omitempty"`  // of evm-sig
 	Fields       []ima.Field     `json:"fields,omitempty"` // where there are others than those above
 	Data         pcr.Digest      `json:"data"`
 	Rehashes     bool            `json:"rehashes"` // the data hash to the template hash
@@ -103,7 +105,7 @@ func entryTable(w io.Writer, keys bool) func(ima.Entry, imasig.Results) error {
 		digest := e.Digest.Digest
 		_, err := fmt.Fprintf(w, "%6d %3d  %-10s  %-19s  %s%s\n", e.Index, e.PCR, quoted(e.Template),
 			quoted(e.Digest.Algorithm)+":"+digest[:min(shownDigest, len(digest))].String(), quoted(e.Path), mark(e))
-		for _, line := range append(contentLines(e), signatureLines(signatures, keys)...) {
+		for _, line := range slices.Concat(contentLines(e), inodeLines(e), signatureLines(signatures, keys)) {
 			fmt.Fprintf(w, "%*s%s\n", entryIndent, "", console.Wrap(event.Visible(line), entryIndent))
 		}
 		return err
@@ -136,6 +138,14 @@ func contentLines(e ima.Entry) []string {
 		line += " (DOES NOT HASH TO THE ENTRY'S DIGEST)"
 	}
 	return []string{line}
+}
+
+func inodeLines(e ima.Entry) []string {
+	i, ok := e.Inode()
+	if !ok {
+		return nil
+	}
+	return []string{fmt.Sprintf("owner %d:%d, mode %06o, attributes %s", i.UID, i.GID, i.Mode, strings.Join(i.Attributes, " "))}
 }
 
 func signatureLines(signatures imasig.Results, keys bool) []string {
@@ -183,8 +193,8 @@ func entryJSON(w io.Writer) func(ima.Entry, imasig.Results) error {
 		if signatures != (imasig.Results{}) {
 			r.Signatures = &signatures
 		}
-		if e.Field("evmsig") != nil {
-			r.Fields = e.Fields()
+		if i, ok := e.Inode(); ok {
+			r.Inode, r.Fields = &i, e.Fields()
 		}
 		b, err := json.Marshal(r)
 		if err != nil {

@@ -69,6 +69,7 @@ func TestContents(t *testing.T) {
 			pairs("kexec_segment_size", "8192", "ima_binary_runtime_size", "1000", "ima_runtime_measurements_count", "7"), true},
 		{"kexec_execute", "kexec_segment_size=8192;ima_binary_runtime_size=1100;ima_runtime_measurements_count=8;", ima.ContentState,
 			pairs("kexec_segment_size", "8192", "ima_binary_runtime_size", "1100", "ima_runtime_measurements_count", "8"), true},
+		{"selinux-state", "a=b=c;no pair;=d", ima.ContentState, pairs("a", "b=c", "", "d"), true},
 		{"selinux-state", "\xff\xfe", ima.ContentUnknown, nil, false},
 		{"of-a-later-kernel", "\x00\x01", ima.ContentUnknown, nil, false},
 		{"kexec-cmdline", strings.Repeat("x", 64<<10+1), ima.ContentUnknown, nil, false},
@@ -165,8 +166,13 @@ func TestFields(t *testing.T) {
 			}
 		}
 		e := decodeAll(t, binaryList(order, evmsig(order)))[0]
-		if got := e.Uint32(e.Field("iuid")); got != 900 || e.Field("sig") != nil || string(e.Field("xattrnames")) != "security.ima|security.capability\x00" {
-			t.Errorf("owner %d", got)
+		got, ok := e.Inode()
+		want := ima.Inode{UID: 900, GID: 0, Mode: 0o100755, Attributes: []string{"security.ima", "security.capability"}}
+		if !ok || !reflect.DeepEqual(got, want) || e.Field("sig") != nil {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if got, ok := decodeAll(t, binaryList(order, measured("ima-ng", "sha256", digest(2, 32), "/a")))[0].Inode(); ok {
+			t.Errorf("ima-ng has an inode: %+v", got)
 		}
 	}
 	if f := decodeAll(t, binaryList(binary.LittleEndian, measured("ima-future", "sha256", digest(2, 32), "/a")))[0].Fields(); f != nil {

@@ -60,6 +60,31 @@ func (e Entry) Uint32(b []byte) uint32 {
 	return binary.LittleEndian.Uint32(b)
 }
 
+// Inode is what the template evm-sig says of a file beside its content.
+type Inode struct {
+	UID        uint32   `json:"uid"`
+	GID        uint32   `json:"gid"`
+	Mode       uint16   `json:"mode"`       // type and permissions, as in st_mode
+	Attributes []string `json:"attributes"` // the names of the protected ones, in the kernel's order
+}
+
+// Inode returns what an entry says of its file's owner, mode and attributes;
+// false: the template does not have all three numbers.
+func (e Entry) Inode() (Inode, bool) {
+	uid, gid, mode := e.Field("iuid"), e.Field("igid"), e.Field("imode")
+	if len(uid) != 4 || len(gid) != 4 || len(mode) != 2 {
+		return Inode{}, false
+	}
+	i := Inode{UID: e.Uint32(uid), GID: e.Uint32(gid), Mode: binary.LittleEndian.Uint16(mode), Attributes: []string{}}
+	if e.BigEndian {
+		i.Mode = binary.BigEndian.Uint16(mode)
+	}
+	if names := strings.TrimSuffix(string(e.Field("xattrnames")), "\x00"); names != "" {
+		i.Attributes = strings.Split(names, "|")
+	}
+	return i, true
+}
+
 // Field returns the first field of a name; nil: the template has none.
 func (e Entry) Field(name string) []byte {
 	for _, f := range e.Fields() {

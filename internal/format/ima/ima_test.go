@@ -3,6 +3,7 @@ package ima_test
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"io"
 	"strings"
@@ -44,6 +45,11 @@ func templates(order binary.AppendByteOrder) []struct {
 		{"ima-buf", measured("ima-buf", "sha256", sum32, "kernel_version", []byte("6.1.0")), ima.Entry{Template: "ima-buf", Path: "kernel_version", Digest: sha256, Buffer: []byte("6.1.0")}},
 		{"ima-modsig", modsig(sum32, "/m.ko", sig, appended), ima.Entry{Template: "ima-modsig", Path: "/m.ko", Digest: sha256, Signature: sig, ModSignature: appended}},
 		{"evm-sig", evmsig(order), ima.Entry{Template: "evm-sig", Path: "/etc/x", Digest: ima.FileDigest{Algorithm: "sha256", Digest: digest(7, 32)}}},
+		{"format string of the old fields", record{template: "d|n", fields: [][]byte{sum20, []byte("/s\x00")}, shown: []string{hex.EncodeToString(sum20), "/s"}},
+			ima.Entry{Template: "d|n", Path: "/s", Digest: ima.FileDigest{Algorithm: "sha1", Digest: sum20}}},
+		{"format string with a buffer", measured("d-ngv2|n-ng|buf", "verity:sha256", sum32, "/s", []byte("b")), ima.Entry{Template: "d-ngv2|n-ng|buf", Path: "/s", Digest: verity, Buffer: []byte("b")}},
+		{"format string that begins with the name", record{template: "n-ng|d-ng|iuid", fields: [][]byte{[]byte("/s\x00"), append([]byte("sha256:\x00"), sum32...), order.AppendUint32(nil, 900)}, shown: []string{"/s", "sha256:" + hex.EncodeToString(sum32), "900"}},
+			ima.Entry{Template: "n-ng|d-ng|iuid", Path: "/s", Digest: sha256}},
 		{"format string", measured("d-ng|n-ng|sig", "sha256", sum32, "/s", sig), ima.Entry{Template: "d-ng|n-ng|sig", Path: "/s", Digest: sha256, Signature: sig}},
 	}
 }
@@ -348,6 +354,24 @@ func TestMalformed(t *testing.T) {
 		if !errors.As(err, &malformed) || malformed.Index != 1 || len(entries) != 1 {
 			t.Errorf("%s: %d entries, error %v, want one about entry 1", name, len(entries), err)
 		}
+	}
+}
+
+// The ASCII list does not mark the end of a name: one with a newline ends its
+// line, and what stands behind it can look like entries. The entry before does not
+// rehash, so that none of it passes for measured; the binary list holds the name.
+//
+// Verifies: SR-004
+func TestNameWithANewline(t *testing.T) {
+	forged := asciiList(binary.LittleEndian, measured("ima-ng", "sha256", digest(9, 32), "/sbin/forged"))
+	name := "/tmp/a\n" + strings.TrimSuffix(string(forged), "\n")
+	honest := []record{measured("ima-ng", "sha256", digest(2, 32), name), measured("ima-ng", "sha256", digest(3, 32), "/usr/bin/b")}
+	if e := decodeAll(t, binaryList(binary.LittleEndian, honest...)); len(e) != 2 || e[0].Path != name || !e[0].Rehashes() {
+		t.Errorf("binary: %+v", e)
+	}
+	entries := decodeAll(t, asciiList(binary.LittleEndian, honest...))
+	if len(entries) != 3 || entries[0].Path != "/tmp/a" || entries[0].Rehashes() {
+		t.Errorf("ascii: %+v", entries)
 	}
 }
 

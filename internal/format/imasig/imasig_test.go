@@ -149,6 +149,8 @@ func TestFileSignaturesThatAreNotGood(t *testing.T) {
 		"fs-verity of version 2":      {signed(t, "sha256", sha256, with(0, 6)), all, imasig.Unsupported},
 		"content beside fs-verity":    {verity(t, "ima-sigv2", good), all, imasig.Unsupported},
 		"another hash than signed":    {signed(t, "sha512", payload(t, pcr.SHA512), good), all, imasig.Unsupported},
+		"digest of another algorithm": {signed(t, "sm3", sha256, good), all, imasig.Unsupported},
+		"header of no signature":      {signed(t, "sha256", sha256, append(bytes.Clone(good[:7]), 0, 0)), all, imasig.Unsupported},
 		"hash not computed (sm3)":     {signed(t, "sm3", sha256, with(2, 17)), all, imasig.Unsupported},
 		"hash out of range":           {signed(t, "sha256", sha256, with(2, 200)), all, imasig.Unsupported},
 		"digest too short":            {signed(t, "sha256", sha256[:20], good), all, imasig.Unsupported},
@@ -173,6 +175,10 @@ func TestAppendedSignatures(t *testing.T) {
 	all := keys(t, "p384.pem", "rsa.pem", "p256.pem")
 	other := pcr.SHA512.Sum([]byte("x"))
 	cut := read(t, "rsa.p7")
+	oneBad := read(t, "two.p7")
+	oneBad[len(oneBad)-1] ^= 1 // RSA's, the longer, stands behind
+	enveloped := bytes.Clone(cut)
+	enveloped[bytes.Index(cut, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02})+8] = 3
 	for name, c := range map[string]struct {
 		e    ima.Entry
 		keys imasig.Keys
@@ -191,6 +197,10 @@ func TestAppendedSignatures(t *testing.T) {
 		"none":                     {modsig(t, "sha512", sha512, nil), all, imasig.None, ""},
 		"other file":               {modsig(t, "sha512", other, read(t, "rsa.p7")), all, imasig.Bad, "CN=rsa,O=Test"},
 		"other file, two signers":  {modsig(t, "sha256", other[:32], read(t, "two.p7")), all, imasig.Bad, "CN=p256,O=Test"},
+		"two signers, one bad":     {modsig(t, "sha256", sha256, oneBad), all, imasig.Bad, "CN=rsa,O=Test"},
+		"namesake":                 {modsig(t, "sha512", sha512, cut), keys(t, "twin.pem"), imasig.UnknownKey, ""},
+		"digest of another kind":   {modsig(t, "sm3", sha256, read(t, "rsa-keyid.p7")), all, imasig.Unsupported, ""},
+		"enveloped data":           {modsig(t, "sha512", sha512, enveloped), all, imasig.Unsupported, ""},
 		"key not given":            {modsig(t, "sha512", sha512, read(t, "rsa.p7")), keys(t, "p256.pem"), imasig.UnknownKey, ""},
 		"key id not given":         {modsig(t, "sha256", sha256, read(t, "rsa-keyid.p7")), keys(t, "p256.pem"), imasig.UnknownKey, ""},
 		"another hash":             {modsig(t, "sha256", sha256, read(t, "rsa.p7")), all, imasig.Unsupported, ""},
@@ -224,6 +234,7 @@ func TestEVMSignature(t *testing.T) {
 		"another owner": {evm(t, value, 0), keys(t, "rsa.pem"), imasig.Bad},
 		"key not given": {evm(t, value, 900), keys(t, "p256.pem"), imasig.UnknownKey},
 		"an HMAC":       {evm(t, hmac, 900), keys(t, "rsa.pem"), imasig.Unsupported},
+		"another type":  {evm(t, append([]byte{3}, value[1:]...), 900), keys(t, "rsa.pem"), imasig.Unsupported},
 		"cut":           {evm(t, value[:100], 900), keys(t, "rsa.pem"), imasig.Unsupported},
 		"none":          {evm(t, nil, 900), keys(t, "rsa.pem"), imasig.None},
 		"no owner":      {entry(t, "d-ng|n-ng|evmsig", ng("sha256", make([]byte, 32)), []byte("/a\x00"), value), keys(t, "rsa.pem"), imasig.Unsupported},

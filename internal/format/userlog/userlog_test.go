@@ -31,6 +31,16 @@ func hashed(text string) func(pcr.Algorithm) []byte {
 	return func(a pcr.Algorithm) []byte { return a.Sum([]byte(text)) }
 }
 
+// fits gives the right digest of one algorithm alone.
+func fits(text string, only pcr.Algorithm) func(pcr.Algorithm) []byte {
+	return func(a pcr.Algorithm) []byte {
+		if a == only {
+			return a.Sum([]byte(text))
+		}
+		return a.Sum(nil)
+	}
+}
+
 // volumeKey is HMAC(volume key, string).
 func volumeKey(text string) func(pcr.Algorithm) []byte {
 	return func(a pcr.Algorithm) []byte {
@@ -119,11 +129,10 @@ func TestStandings(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	for name, r := range map[string]string{
-		"other string":  measured(11, "phase", "ready", hashed("sysinit")),
-		"unknown event": measured(11, "of-later", "x", hashed("y")),
-		"one digest of two": measured(11, "phase", "ready", func(a pcr.Algorithm) []byte {
-			return map[bool]pcr.Digest{true: a.Sum([]byte("ready")), false: a.Sum(nil)}[a == pcr.SHA256]
-		}),
+		"other string":      measured(11, "phase", "ready", hashed("sysinit")),
+		"unknown event":     measured(11, "of-later", "x", hashed("y")),
+		"sha1 alone fits":   measured(11, "phase", "ready", fits("ready", pcr.SHA1)),
+		"sha256 alone fits": measured(11, "phase", "ready", fits("ready", pcr.SHA256)),
 		"no string":         "\x1e" + `{"pcr":11,"digests":[{"hashAlg":"sha256","digest":"` + pcr.SHA256.Sum(nil).String() + `"}],"content_type":"systemd","content":{}}`,
 		"another form":      "\x1e" + `{"recnum":1,"pcr":4,"digests":[{"hashAlg":"sha256","digest":"` + pcr.SHA256.Sum(nil).String() + `"}],"content_type":"pcclient_std","content":{"event_type":13,"event_data":"AA=="}}`,
 		"bank not computed": "\x1e" + `{"pcr":11,"digests":[{"hashAlg":"sm3_256","digest":"` + strings.Repeat("00", 32) + `"}],"content_type":"systemd","content":{"string":"ready","eventType":"phase"}}`,
@@ -229,7 +238,7 @@ func TestAnomalies(t *testing.T) {
 		{"name twice in the content", good + record(`"pcr":11,"digests":[`+both+`],"content_type":"systemd","content":{"string":"a","string":"b"}`), userlog.Malformed, 1, 1},
 		{"too deep", good + record(`"pcr":11,"digests":[`+both+`],"content":`+strings.Repeat("[", 16)+strings.Repeat("]", 16)), userlog.Malformed, 1, 1},
 		{"very deep", good + record(`"pcr":11,"digests":`+strings.Repeat("[", 30000)+strings.Repeat("]", 30000)), userlog.Malformed, 1, 1},
-		{"too long", good + record(`"pcr":11,"x":"`+strings.Repeat("x", 64<<10)+`"`), userlog.Malformed, 1, 1},
+		{"too long", good + record(`"pcr":11,"digests":[`+both+`],"x":"`+strings.Repeat("x", 64<<10)+`"`), userlog.Malformed, 1, 1},
 		{"huge number", good + record(`"pcr":1e400,"digests":[`+both+`]`), userlog.Malformed, 1, 1},
 		{"number of 40 digits", good + record(`"pcr":`+strings.Repeat("9", 40)+`,"digests":[`+both+`]`), userlog.Malformed, 1, 1},
 		{"negative PCR", good + record(`"pcr":-1,"digests":[`+both+`]`), userlog.Malformed, 1, 1},

@@ -17,6 +17,8 @@ make() { # name, openssl's options for the key
 make rsa -newkey rsa:2048
 make p256 -newkey ec -pkeyopt ec_paramgen_curve:P-256
 make p384 -newkey ec -pkeyopt ec_paramgen_curve:P-384
+# Another key under the name of the first.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$keys/twin.key" -subj "/O=Test/CN=rsa" -days 36500 -out twin.pem 2>/dev/null
 openssl pkey -in "$keys/rsa.key" -pubout -out rsa-bare.pem
 openssl pkey -in "$keys/p256.key" -pubout -outform DER -out p256-bare.der
 
