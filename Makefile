@@ -5,12 +5,13 @@ SHELL := bash
 
 PROGRAMS := wardd wardctl wardrelease wardfleet wardlab
 FUZZTIME ?= 10s
+SMOKE := 2000x
 BENCHTIME ?= 1s
 DRILL ?=
 VERSION ?= 0.1.0
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X ward/internal/daemon.version=$(VERSION)'
 
-.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills bench fuzz docs lint yocto-modules yocto-parse clean
+.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills bench fuzz fuzz-smoke docs lint yocto-modules yocto-parse clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +24,7 @@ build: ## build the programs into bin/, static, stripped and without paths
 	@for p in $(PROGRAMS); do $(BUILD) -o bin/$$p ./cmd/$$p; done
 	@ls -l $(addprefix bin/,$(PROGRAMS)) | awk '{ printf "  %9d  %s\n", $$5, $$NF }'
 
-test: deps lint nested unit device ## run every check and test, with a boot of the virtual device
+test: deps lint nested unit fuzz-smoke device ## run every check and test, with a boot of the virtual device
 
 lint: fmt vet staticcheck ## check form: gofmt, vet, staticcheck
 
@@ -64,13 +65,11 @@ drills: deps ## run every attack drill, or those that DRILL names
 bench: ## measure the packages on this host
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./internal/format/... ./internal/trust/... ./internal/device/...
 
-fuzz: ## fuzz every parser for FUZZTIME each
-	@grep -rl --include='*_test.go' '^func Fuzz' internal | sort | while read -r file; do \
-		grep -o '^func Fuzz[A-Za-z0-9_]*' $$file | cut -d' ' -f2 | while read -r target; do \
-			echo "== $$file $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$(dirname $$file) < /dev/null; \
-		done; \
-	done
+fuzz: ## fuzz every parser for FUZZTIME each, and stop at the first input that fails
+	@scripts/fuzz $(FUZZTIME)
+
+fuzz-smoke: ## fuzz every parser with a few inputs, as the tests do
+	@scripts/fuzz $(SMOKE)
 
 docs: ## write the generated documents: FINDINGS.md, CONFIG.md, the manual pages
 	@WARD_DOCS=write go test -count=1 -run 'Current$$' ./internal/... ./cmd/...
