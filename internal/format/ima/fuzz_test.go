@@ -59,8 +59,17 @@ func FuzzDecode(f *testing.F) {
 		if !reflect.DeepEqual(whole, pieces) {
 			t.Errorf("read at once: %+v, in pieces: %+v", whole, pieces)
 		}
-		if len(b) > 0 && b[0] < ' ' && !bytes.HasPrefix(b, whole.written) {
-			t.Errorf("a binary list is written otherwise:\n%x, was\n%x", whole.written, b)
+		switch {
+		case len(b) == 0:
+		case b[0] < ' ':
+			if !bytes.HasPrefix(b, whole.written) {
+				t.Errorf("a binary list is written otherwise:\n%x, was\n%x", whole.written, b)
+			}
+		case whole.plain:
+			again := read(whole.written, func(r io.Reader) io.Reader { return r })
+			if again.entries != whole.entries || again.violations != whole.violations || again.value != whole.value {
+				t.Errorf("an ASCII list, written in binary: %+v, was %+v", again, whole)
+			}
 		}
 	})
 }
@@ -72,12 +81,14 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// outcome is what was read of a list; written is it as a binary list.
+// outcome is what was read of a list; written is it as a binary list, which can
+// be read again where it is plain: the hashes are SHA-1 and the names short.
 type outcome struct {
 	entries, violations int
 	value               string
 	err                 string
 	written             []byte
+	plain               bool
 }
 
 // appendBinary writes an entry as ima_measurements_show does.
@@ -96,13 +107,14 @@ func appendBinary(b []byte, e ima.Entry) []byte {
 }
 
 func read(b []byte, wrap func(io.Reader) io.Reader) outcome {
-	var o outcome
+	o := outcome{plain: true}
 	replay, _ := ima.NewReplay(pcr.SHA256)
 	d, err := ima.NewDecoder(wrap(bytes.NewReader(b)))
 	for err == nil {
 		var e ima.Entry
 		if e, err = d.Next(); err == nil {
 			o.written = appendBinary(o.written, e)
+			o.plain = o.plain && len(e.TemplateHash) == 20 && len(e.Template) <= ima.MaxTemplateName
 			e.Content()
 			e.Fields()
 			err = replay.Add(e.Clone())
