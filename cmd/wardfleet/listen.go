@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"ward/internal/cli"
 	"ward/internal/fleet/ingest"
+	"ward/internal/trust/appraisal"
 )
 
 // listenFlags are the flags of wardfleet listen.
@@ -22,6 +24,7 @@ type listenFlags struct {
 	key        string
 	serverName string
 	receiptKey string
+	verify     verifyFlags
 	asJSON     bool
 	duration   time.Duration
 	count      int
@@ -31,12 +34,14 @@ type listenFlags struct {
 func newListen() *cobra.Command {
 	var f listenFlags
 	cmd := &cobra.Command{
-		Use:   "listen --broker tls://HOST:PORT --ca FILE --cert FILE --key FILE [--receipt-key FILE]",
-		Short: "Show what devices report, check its form and chain, and confirm it",
+		Use:   "listen --broker tls://HOST:PORT --ca FILE --cert FILE --key FILE [--receipt-key FILE] [--devices DIR --challenge-key FILE]",
+		Short: "Show what devices report, check its form and chain, confirm it, and appraise evidence",
 		Long: "Show what devices report, as a line each, check its form and its place in the device's chain, and confirm it with signed receipts.\n" +
 			"A device keeps every event until a receipt covers it. Without a receipt key nothing is confirmed.\n\n" +
-			"Exit status: 0 nothing was wrong with what arrived, 1 a message could not be accepted, a chain had a gap or a device went silent,\n" +
-			"2 bad usage or unreadable input, 3 there was no connection. What devices report about themselves does not change it.",
+			"With --devices, evidence is appraised and a verdict told for each; with --challenge-key, devices are asked for it.\n" +
+			"A device without a registered key, or with a release that is not given, gets no pass.\n\n" +
+			"Exit status: 0 nothing was wrong with what arrived, 1 a message could not be accepted, a chain had a gap, a device went silent\n" +
+			"or a verdict was not affirming, 2 bad usage or unreadable input, 3 there was no connection. What devices report about themselves does not change it.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -51,9 +56,10 @@ func newListen() *cobra.Command {
 	flags.StringVar(&f.receiptKey, "receipt-key", "", "private key that signs receipts, PEM `FILE`")
 	flags.StringVar(&f.config.Tenant, "tenant", "", "only devices of this `TENANT`")
 	flags.StringVar(&f.config.Device, "device", "", "only this `DEVICE` (with --tenant)")
-	flags.StringVar(&f.config.StateFile, "state", "", "keep the chains' heads in `FILE`, so that a restart goes on")
+	flags.StringVar(&f.config.StateFile, "state", "", "keep the chains' heads in `FILE`, and what evidence has established in FILE.verifier, so that a restart goes on")
 	flags.StringVar(&f.config.EventsFile, "events-file", "", "append every accepted record to `FILE`, a line each")
 	flags.BoolVar(&f.config.Adopt, "adopt", false, "take over chains that are first seen in their middle")
+	f.verify.add(flags)
 	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object a line")
 	flags.DurationVar(&f.duration, "for", 0, "stop after this `TIME`")
 	flags.IntVar(&f.count, "count", 0, "stop after `N` events")
@@ -72,7 +78,7 @@ func (f *listenFlags) run(ctx context.Context, out, log io.Writer) error {
 		return err
 	}
 	if f.receiptKey != "" {
-		if f.config.ReceiptKey, err = ingest.LoadReceiptKey(f.receiptKey); err != nil {
+		if f.config.ReceiptKey, err = ingest.LoadKey("receipt key", f.receiptKey); err != nil {
 			return err
 		}
 	}
@@ -81,6 +87,13 @@ func (f *listenFlags) run(ctx context.Context, out, log io.Writer) error {
 		level = slog.LevelInfo
 	}
 	f.config.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
+	judge, err := f.verify.open(f.config.StateFile, f.config.Log)
+	if err != nil {
+		return err
+	}
+	if judge != nil {
+		f.config.Verifier = judge
+	}
 	listener, err := ingest.New(f.config)
 	if err != nil {
 		return err
@@ -99,7 +112,13 @@ func (f *listenFlags) run(ctx context.Context, out, log io.Writer) error {
 		case ingest.KindEvent:
 			events++
 		case ingest.KindFinding:
-			findings++
+			if !r.Cleared {
+				findings++
+			}
+		case ingest.KindVerdict:
+			if r.Verdict.Verdict != appraisal.Affirming {
+				findings++
+			}
 		}
 		if err := f.print(out, r); err != nil {
 			return err
@@ -108,7 +127,11 @@ func (f *listenFlags) run(ctx context.Context, out, log io.Writer) error {
 			cancel()
 		}
 	}
-	switch err := <-ended; {
+	err = <-ended
+	if judge != nil {
+		err = errors.Join(err, judge.Save())
+	}
+	switch {
 	case err != nil:
 		return cli.Fail(cli.NotDecided, "%w", err)
 	case !listener.Connected():

@@ -2,7 +2,8 @@ package main
 
 import "github.com/spf13/cobra"
 
-// verbs lists the program's verbs; each is made in a file of its own name.
+// verbs lists the program's verbs; each is made in a file of its own name, those for keys
+// in keygen.go.
 func verbs() []*cobra.Command {
-	return []*cobra.Command{newListen(), newReceipt()}
+	return []*cobra.Command{newChallenge(), newDevices(), newListen(), newReceipt()}
 }

@@ -99,8 +99,23 @@ func (b *book) take(now time.Time, m mqtt.Message) (tell []Received, accepted []
 		return b.takeShed(d, r, m.Payload)
 	case presence.State:
 		return b.takeStatus(d, r, m.Payload), nil
+	case presence.Evidence:
+		d.heard(now) // what is in it is for the verifier to judge
 	}
 	return nil, nil
+}
+
+// hash is that of a record that was accepted lately; false when it is not known.
+func (b *book) hash(tenant, name string, epoch, sequence uint64) (chain.Hash, bool) {
+	d := b.devices[tenant+"/"+name]
+	if d == nil || epoch != d.Epoch || sequence == 0 {
+		return chain.Hash{}, false
+	}
+	if sequence == d.Sequence {
+		return d.Head, true
+	}
+	h, ok := d.recent[sequence]
+	return h, ok
 }
 
 func (b *book) takeStatus(d *device, r Received, payload []byte) []Received {

@@ -35,27 +35,27 @@ func LoadTLS(ca, cert, key, serverName string) (config *tls.Config, clientID str
 	}, pair.Leaf.Subject.CommonName, nil
 }
 
-// LoadReceiptKey reads the private key that signs receipts: PEM, PKCS #8,
-// ECDSA P-256 or Ed25519.
-func LoadReceiptKey(path string) (crypto.Signer, error) {
+// LoadKey reads a private key that signs receipts or challenges: PEM, PKCS #8,
+// ECDSA P-256 or Ed25519. what names it in errors, "receipt key".
+func LoadKey(what, path string) (crypto.Signer, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read receipt key: %w", err)
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, fmt.Errorf("read receipt key %s: want PEM of type PRIVATE KEY (PKCS #8)", path)
+		return nil, fmt.Errorf("read %s %s: want PEM of type PRIVATE KEY (PKCS #8)", what, path)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("read receipt key %s: %w", path, err)
+		return nil, fmt.Errorf("read %s %s: %w", what, path, err)
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("read receipt key %s: it cannot sign", path)
+		return nil, fmt.Errorf("read %s %s: it cannot sign", what, path)
 	}
 	if _, err := dsse.KeyID(signer.Public()); err != nil {
-		return nil, fmt.Errorf("read receipt key %s: %w", path, err)
+		return nil, fmt.Errorf("read %s %s: %w", what, path, err)
 	}
 	return signer, nil
 }

@@ -4,7 +4,8 @@
 // message is a device's own rests on the broker, which admits only TLS client
 // certificates and lets each write under its own name; ingest checks that the
 // message names the device whose topic it came on. What cannot be accepted,
-// and silence, become findings.
+// and silence, become findings. Evidence it hands to a verifier, whose questions
+// it carries and whose verdicts it tells.
 package ingest
 
 import (
@@ -54,6 +55,7 @@ type Config struct {
 	// it a chain that is first seen in its middle gets no receipt: a receipt
 	// covers everything before it, and that was never here.
 	Adopt    bool
+	Verifier Verifier      // asks for evidence and judges it; nil: nobody is asked
 	Coalesce time.Duration // 100 ms if zero
 	Log      *slog.Logger
 }
@@ -112,7 +114,7 @@ func (i *Ingest) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, errStore) {
+		if errors.Is(err, errStore) || errors.Is(err, errVerifier) {
 			return err
 		}
 		if time.Since(begun) > lastRetry {
@@ -152,6 +154,7 @@ func (i *Ingest) session(ctx context.Context) error {
 	if err := conn.Subscribe(ctx, i.filter()); err != nil {
 		return err
 	}
+	defer func() { i.lost(time.Now().UTC()) }()
 	i.heard.Store(true)
 	i.config.Log.Info("listening", "broker", i.config.Broker, "filter", i.filter())
 	tick := time.NewTicker(lookAround)
@@ -177,19 +180,24 @@ func (i *Ingest) session(ctx context.Context) error {
 			}
 		case now := <-tick.C:
 			i.emit(ctx, i.book.lookForSilence(now.UTC()))
+			if err := i.ask(ctx, now.UTC(), conn); err != nil {
+				return err
+			}
 		}
 	}
 }
 
 // take has the book judge a message, stores what was accepted and tells.
 func (i *Ingest) take(ctx context.Context, m mqtt.Message) error {
-	received, accepted := i.book.take(time.Now().UTC(), m)
+	now := time.Now().UTC()
+	received, accepted := i.book.take(now, m)
 	if accepted != nil {
 		if err := i.store.append(accepted); err != nil {
 			return err
 		}
 	}
 	i.emit(ctx, received)
+	i.verify(ctx, now, m, received)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
+	"ward/internal/trust/verdict"
 )
 
 // Line is one line for a timeline: time, device, severity, code or type, and
@@ -36,6 +37,11 @@ func (r Received) Line() string {
 		}
 	case KindFinding:
 		severity, code, what = r.Finding.Severity.String(), string(r.Finding.Code), describe(*r.Finding)+" [seen by the fleet]"
+		if r.Cleared {
+			code += " cleared"
+		}
+	case KindVerdict:
+		severity, code, what = severityOf(*r.Verdict), "verdict."+r.Verdict.Verdict.String(), describeVerdict(*r.Verdict)
 	case KindReceipt:
 		code, what = "receipt", fmt.Sprintf("confirmed up to record %d", r.Sequence)
 	}
@@ -53,6 +59,34 @@ func describe(f finding.Finding) string {
 		}
 	}
 	return strings.Join(parts, ": ")
+}
+
+// maxShown is how many findings of a verdict stand in its line.
+const maxShown = 3
+
+func severityOf(v verdict.Verdict) string {
+	if len(v.Findings) == 0 {
+		return "-"
+	}
+	return finding.Worst(v.Findings).String()
+}
+
+func describeVerdict(v verdict.Verdict) string {
+	release := "an unknown release"
+	if v.Version != "" {
+		release = "release " + v.Version
+	}
+	text := fmt.Sprintf("boot %s, %s, %d events, %d IMA entries", v.Boot, release, v.Events, v.IMAEntries)
+	if !v.Asked {
+		text += ", unasked"
+	}
+	for i, f := range v.Findings {
+		if i == maxShown {
+			return fmt.Sprintf("%s; and %d findings more", text, len(v.Findings)-i)
+		}
+		text += fmt.Sprintf("; %s: %s", f.Code, describe(f))
+	}
+	return text
 }
 
 func describeStatus(s presence.Status) string {

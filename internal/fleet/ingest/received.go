@@ -8,6 +8,7 @@ import (
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
+	"ward/internal/trust/verdict"
 )
 
 // Kind is what was received.
@@ -19,6 +20,7 @@ const (
 	KindStatus  Kind = "status"  // a birth, farewell or last will
 	KindFinding Kind = "finding" // what the fleet itself has found
 	KindReceipt Kind = "receipt" // a receipt was sent
+	KindVerdict Kind = "verdict" // evidence was appraised
 )
 
 // Received is one thing that arrived, or that the fleet found about what
@@ -38,7 +40,9 @@ type Received struct {
 	Sequence uint64           // of KindReceipt: what it covers
 	// Held says that a receipt will not cover the event yet: one before it is
 	// missing.
-	Held bool
+	Held    bool
+	Verdict *verdict.Verdict // of KindVerdict
+	Cleared bool             // of KindFinding: the condition no longer holds
 }
 
 // line is Received as JSON: the event stands in it as it was sent.
@@ -54,12 +58,14 @@ type line struct {
 	Finding  *finding.Finding `json:"finding,omitempty"`
 	Sequence uint64           `json:"sequence,omitempty"`
 	Held     bool             `json:"held,omitempty"`
+	Verdict  *verdict.Verdict `json:"verdict,omitempty"`
+	Cleared  bool             `json:"cleared,omitempty"`
 }
 
 // MarshalJSON writes one object; an event is in it as it was sent.
 func (r Received) MarshalJSON() ([]byte, error) {
 	l := line{At: r.At, Kind: r.Kind, Topic: r.Topic, Tenant: r.Tenant, Device: r.Device, Retained: r.Retained,
-		Finding: r.Finding, Sequence: r.Sequence, Held: r.Held}
+		Finding: r.Finding, Sequence: r.Sequence, Held: r.Held, Verdict: r.Verdict, Cleared: r.Cleared}
 	switch r.Kind {
 	case KindEvent:
 		l.Event = r.Raw
@@ -77,7 +83,7 @@ func (r *Received) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("parse received: %w", err)
 	}
 	*r = Received{At: l.At, Kind: l.Kind, Topic: l.Topic, Tenant: l.Tenant, Device: l.Device, Retained: l.Retained,
-		Finding: l.Finding, Sequence: l.Sequence, Held: l.Held, Raw: l.Event}
+		Finding: l.Finding, Sequence: l.Sequence, Held: l.Held, Raw: l.Event, Verdict: l.Verdict, Cleared: l.Cleared}
 	if l.Status != nil {
 		r.Status = *l.Status
 	}

@@ -25,6 +25,7 @@ type device struct {
 	boot         string    // as the birth says
 	next         time.Time // when to ask again
 	asked        time.Time // when it was asked last
+	excused      bool      // it was not there all the while since then
 	misses       int       // questions in a row without an answer
 	whole        bool      // ask for everything, whatever is held
 	over         []past    // nonces that are over, the oldest first

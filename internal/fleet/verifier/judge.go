@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"ward/internal/format/chain"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/evidence"
@@ -22,7 +23,7 @@ import (
 //  4. the head of the record that the quotes sign is the one that the fleet holds
 //     of that record, if it holds it;
 //  5. what a quote vouches for is kept.
-func (v *Verifier) judge(now time.Time, d *device, e evidence.Evidence, known Known) []verdict.Statement {
+func (v *Verifier) judge(now time.Time, d *device, e evidence.Evidence, known func(epoch, sequence uint64) (chain.Hash, bool)) []verdict.Statement {
 	var say []verdict.Statement
 	if d.Question != nil && now.After(d.Question.Expires) {
 		say = v.expired(now, d)
@@ -94,7 +95,7 @@ func (v *Verifier) restore(e *evidence.Evidence, d *device) pcr.Digest {
 }
 
 // forked compares the head of the record with what the fleet holds.
-func forked(r evidence.Record, known Known) *finding.Finding {
+func forked(r evidence.Record, known func(epoch, sequence uint64) (chain.Hash, bool)) *finding.Finding {
 	if known == nil || r.Sequence == 0 {
 		return nil
 	}

@@ -96,19 +96,23 @@ func (v *Verifier) ask(now time.Time, d *device) (verdict.Question, error) {
 		return verdict.Question{}, fmt.Errorf("ask %s of %s: %w", d.name, d.tenant, err)
 	}
 	d.Question = &question{Nonce: nonce, Expires: c.Expires, Partial: c.Boot != ""}
-	d.asked, d.whole, v.changed = now, false, true
+	d.asked, d.whole, d.excused, v.changed = now, false, false, true
 	return verdict.Question{Tenant: d.tenant, Device: d.name, Envelope: envelope}, nil
 }
 
-// expired ends a question that was not answered in time. Of a device that is not
-// there no answer is missing: its silence has a finding of its own.
+// expired ends a question that was not answered in time. A device that was not
+// there all the while is asked again: its silence has a finding of its own.
 func (v *Verifier) expired(now time.Time, d *device) []verdict.Statement {
 	expires := d.Question.Expires
 	d.end(d.Question, false)
 	v.changed = true
+	if d.excused {
+		d.next = now
+		return nil
+	}
 	d.next = now.Add(min(firstPatience<<min(d.misses, 16), v.config.Every))
 	d.misses++
-	if d.Missing || !d.online {
+	if d.Missing {
 		return nil
 	}
 	d.Missing = true

@@ -114,15 +114,16 @@ func (v *Verifier) device(tenant, name string) *device {
 func (v *Verifier) Heard(now time.Time, s presence.Status) {
 	d := v.device(s.Tenant, s.Device)
 	if s.State != presence.Online {
-		if d.Question != nil {
-			d.Question, d.next, v.changed = nil, now, true // silence has a finding of its own
-		}
-		d.online = false
+		d.online, d.excused = false, true
 		return
 	}
 	d.online = true
 	if s.Boot == d.boot {
 		return
+	}
+	if d.boot != "" && d.Question != nil { // it was asked before it was started anew
+		d.end(d.Question, false)
+		v.changed = true
 	}
 	d.boot, d.next, d.misses = s.Boot, now, 0
 	if d.Since != nil && d.Since.Boot == s.Boot {
@@ -130,12 +131,10 @@ func (v *Verifier) Heard(now time.Time, s presence.Status) {
 	}
 }
 
-// Known tells the hash of a record that the fleet holds; false when it does not
-// hold it.
-type Known func(epoch, sequence uint64) (chain.Hash, bool)
-
-// Take takes one message of evidence that came under a device's name.
-func (v *Verifier) Take(now time.Time, tenant, name string, message []byte, known Known) []verdict.Statement {
+// Take takes one message of evidence that came under a device's name. known tells
+// the hash of a record of that device, false when the fleet does not hold it; it
+// may be nil.
+func (v *Verifier) Take(now time.Time, tenant, name string, message []byte, known func(epoch, sequence uint64) (chain.Hash, bool)) []verdict.Statement {
 	d := v.device(tenant, name)
 	if now.Sub(d.windowBegun) > window {
 		d.windowBegun, d.bytes, d.documents = now, 0, 0

@@ -550,6 +550,30 @@ func TestMissingEvidence(t *testing.T) {
 	}
 }
 
+// Nobody blames a device for an answer that got lost while it was not there, or
+// while the fleet was not: it is asked again, once the question has expired.
+func TestAnswerLostWithTheConnection(t *testing.T) {
+	w := newWorld(t, nil)
+	w.heard(presence.Online, boot)
+	c := w.asked(0)
+	w.heard(presence.Lost, boot)
+	w.heard(presence.Online, boot)
+	if c, say := w.look(59 * time.Second); c != nil || say != "" {
+		t.Errorf("while the question is good: %+v, %s", c, say)
+	}
+	if again := w.asked(2 * time.Second); bytes.Equal(again.Nonce, c.Nonce) {
+		t.Error("asked with the same nonce")
+	}
+	w.heard(presence.Lost, boot)
+	if c, say := w.look(time.Hour); c != nil || say != "" {
+		t.Errorf("of a device that is gone: %+v, %s", c, say)
+	}
+	w.heard(presence.Online, boot)
+	w.asked(time.Second)
+	_, say := w.look(2 * time.Minute)
+	w.want(say, "link.evidence-missing")
+}
+
 // A restart knows the question that waits, what evidence has established and what
 // is missing; it asks for the event log again.
 //
@@ -825,7 +849,7 @@ func BenchmarkIncremental(b *testing.B) {
 	w.heard(presence.Online, boot)
 	w.take(w.evidence(w.asked(0), nil))
 	c := w.asked(2 * time.Hour)
-	w.heard(presence.Offline, boot) // the question is taken back, so that its answer can come again
+	w.heard(presence.Online, "boot-2") // ends the question, so that what names what is held can come again and again
 	c.Nonce = nil
 	e := w.evidence(c, nil)
 	text, err := evidence.Encode(e)

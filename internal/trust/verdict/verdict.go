@@ -26,6 +26,12 @@ type Verdict struct {
 
 // Of takes over what an appraisal decided.
 func Of(r appraisal.Result) Verdict {
+	if r.Claims == nil {
+		r.Claims = make(map[appraisal.Claim]appraisal.Tier)
+	}
+	if r.Findings == nil {
+		r.Findings = []finding.Finding{} // in JSON a list, always
+	}
 	return Verdict{Verdict: r.Verdict, Claims: r.Claims, Findings: r.Findings, Events: r.Events, IMAEntries: r.IMAEntries}
 }
 

@@ -21,24 +21,34 @@ func newReceipt() *cobra.Command {
 		Short: "Keys for receipts",
 		Long:  "Keys for receipts, with which the fleet confirms what devices report.",
 	}
-	cmd.AddCommand(newReceiptKeygen())
+	cmd.AddCommand(newKeygen("receipt", "Whoever has the private key can make devices forget events that the fleet never saw."))
 	return cmd
 }
 
-func newReceiptKeygen() *cobra.Command {
+func newChallenge() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "challenge",
+		Short: "Keys for challenges",
+		Long:  "Keys for challenges, with which the fleet asks devices for evidence.",
+	}
+	cmd.AddCommand(newKeygen("challenge", "Whoever has the private key can make a device's TPM sign evidence, no more often than every ten seconds."))
+	return cmd
+}
+
+// newKeygen makes the verb that makes a key pair of a kind.
+func newKeygen(kind, who string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "keygen KEY.pem PUBLIC.pem",
-		Short: "Make a P-256 key pair that signs receipts",
-		Long: "Make a P-256 key pair that signs receipts: KEY.pem (PKCS #8, unencrypted, mode 0600) for wardfleet listen --receipt-key, and\n" +
-			"PUBLIC.pem, which belongs into the image's trust/receipt folder. Existing files are never replaced.\n" +
-			"Whoever has the private key can make devices forget events that the fleet never saw.",
+		Short: "Make a P-256 key pair that signs " + kind + "s",
+		Long: "Make a P-256 key pair that signs " + kind + "s: KEY.pem (PKCS #8, unencrypted, mode 0600) for wardfleet listen --" + kind + "-key, and\n" +
+			"PUBLIC.pem, which belongs into the image's trust/" + kind + " folder. Existing files are never replaced.\n" + who,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := makeKey(args[0], args[1])
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "receipt key %s\n", id)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s key %s\n", kind, id)
 			return err
 		},
 	}

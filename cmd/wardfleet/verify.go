@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"ward/internal/fleet/ingest"
+	"ward/internal/fleet/verifier"
+)
+
+// verifyFlags are those flags of wardfleet listen that are about evidence.
+type verifyFlags struct {
+	devices      string
+	challengeKey string
+	every        time.Duration
+	releases     []string
+	releaseKeys  []string
+	threshold    int
+	baselines    []string
+}
+
+func (f *verifyFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.devices, "devices", "", "appraise evidence, with the attestation keys in `DIR`/TENANT/DEVICE.ak.pem")
+	flags.StringVar(&f.challengeKey, "challenge-key", "", "private key that signs questions for evidence, PEM `FILE`")
+	flags.DurationVar(&f.every, "challenge-every", verifier.DefaultEvery, "ask each device once in this `TIME`, and at its birth")
+	flags.StringArrayVar(&f.releases, "release", nil, "manifest that devices may run, `FILE` (may be repeated)")
+	flags.StringArrayVar(&f.releaseKeys, "release-key", nil, "public key that signs manifests, PEM `FILE` (may be repeated)")
+	flags.IntVar(&f.threshold, "release-threshold", 1, "accept manifests with `N` signatures")
+	flags.StringArrayVar(&f.baselines, "baseline", nil, "file baseline that a manifest names, `FILE` (may be repeated)")
+}
+
+// open makes the verifier, nil when no flag asks for one.
+func (f *verifyFlags) open(state string, log *slog.Logger) (*verifier.Verifier, error) {
+	if f.devices == "" {
+		if f.challengeKey != "" || len(f.releases)+len(f.releaseKeys)+len(f.baselines) > 0 {
+			return nil, errors.New("listen: evidence is appraised with the devices' keys: give --devices")
+		}
+		return nil, nil
+	}
+	c := verifier.Config{Every: f.every, Log: log}
+	if state != "" {
+		c.StateFile = state + ".verifier"
+	}
+	var err error
+	if f.challengeKey != "" {
+		if c.ChallengeKey, err = ingest.LoadKey("challenge key", f.challengeKey); err != nil {
+			return nil, err
+		}
+	}
+	if c.Keys, err = verifier.NewRegistry(f.devices); err != nil {
+		return nil, err
+	}
+	if c.Releases, err = verifier.LoadReleases(f.releases, f.baselines, f.releaseKeys, f.threshold); err != nil {
+		return nil, err
+	}
+	return verifier.New(c)
+}
