@@ -50,11 +50,13 @@ var arrows = map[string][]string{
 	"format/imasig":    {"format/ima", "format/pcr"},
 	"format/userlog":   {"format/pcr"},
 	"trust/event":      {"trust/finding"},
-	"trust/release":    {"trust/baseline"},
-	"trust/appraisal":  {"trust/*"},
-	"daemon":           {"config"},
-	"command":          {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":              {"*"},
+	"trust/release":    {"trust/baseline", "trust/secureboot"}, // the manifest holds the policy on Secure Boot
+	// what build hosts learn and predict is apart from what devices read
+	"trust/profile":   {"trust/release", "trust/secureboot"},
+	"trust/appraisal": {"trust/*"},
+	"daemon":          {"config"},
+	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
+	"lab":             {"*"},
 }
 
 var rules = []rule{

@@ -64,7 +64,7 @@ func AppraiseList(e evidence.Evidence, list io.Reader, truncated func() bool, r 
 	log := judgeEventLog(&res, e)
 	replayed := replay(&res, e, log)
 	judgePCRs(&res, e, log, replayed, boot)
-	judgeBoot(&res, e, log, boot)
+	judgeBoot(&res, e, log, boot, nil)
 	judgeRuntime(&res, e, list, truncated, replayed, p.Baseline)
 
 	res.Verdict = Affirming
@@ -102,7 +102,7 @@ func judgeRelease(res *Result, e evidence.Evidence, r *release.Verified) release
 func judged(b release.Boot) []int {
 	var list []int
 	for i := range pcr.Count {
-		if b.PCRs[i].Mode == release.Exact {
+		if b.PCRs[i].Judged() {
 			list = append(list, i)
 		}
 	}

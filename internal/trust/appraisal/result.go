@@ -96,8 +96,9 @@ type Result struct {
 	Claims     map[Claim]Tier    `json:"claims"`
 	Findings   []finding.Finding `json:"findings"`
 	PCRs       map[int]PCRResult `json:"pcrs"`
-	Events     int               `json:"events"`     // events in the firmware's log
-	IMAEntries int               `json:"imaEntries"` // entries read of the IMA list
+	Firmware   string            `json:"firmware,omitempty"` // of those that the release accepts, the one that the registers fit best
+	Events     int               `json:"events"`             // events in the firmware's log
+	IMAEntries int               `json:"imaEntries"`         // entries read of the IMA list
 	BringUp    bool              `json:"bringUp"`
 }
 
