@@ -8,6 +8,7 @@ import (
 
 	"ward/internal/cli"
 	"ward/internal/lab"
+	"ward/internal/lab/timeline"
 )
 
 // openLab opens the lab of the clone that the command runs in.
@@ -16,7 +17,7 @@ func openLab(w io.Writer) (*lab.Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lab.Open(root, lab.NewTimeline(w))
+	return lab.Open(root, timeline.New(w))
 }
 
 func newDemo() *cobra.Command {

@@ -2,17 +2,60 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
+	"github.com/spf13/cobra"
 
 	"ward/internal/format/pcr"
+	"ward/internal/trust/profile"
 	"ward/internal/trust/release"
 )
 
 // maxBoard bounds a board profile.
 const maxBoard = 256 << 10
+
+// boardFlags say which board it is and how it judges its registers.
+type boardFlags struct {
+	file, name string
+	pcrs       []string
+}
+
+func (b *boardFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&b.file, "board", "", "board profile, `FILE` board.toml: name and [[pcr]] tables")
+	f.StringVar(&b.name, "board-name", "", "`NAME` of the board, where there is no profile")
+	f.StringArrayVar(&b.pcrs, "pcr", nil, "how registers are judged instead of as the profile says, `LIST` of N=exact, N=events or N=recorded:REASON")
+	cmd.MarkFlagsOneRequired("board", "board-name")
+}
+
+// board is what the flags say.
+type board struct {
+	name, product string
+	rules         map[int]profile.Rule
+}
+
+func (b *boardFlags) read() (board, error) {
+	out := board{rules: profile.DefaultRules()}
+	if b.file != "" {
+		var err error
+		if out, err = readBoard(b.file); err != nil {
+			return board{}, err
+		}
+	}
+	if b.name != "" {
+		out.name = b.name
+	}
+	if len(b.pcrs) > 0 {
+		var err error
+		if out.rules, err = parseRules(b.pcrs); err != nil {
+			return board{}, err
+		}
+	}
+	return out, nil
+}
 
 // boardProfile is the part of a board.toml that a release is made from; the
 // rest of the profile is for those who build the image.
@@ -20,46 +63,49 @@ type boardProfile struct {
 	Name    string `toml:"name"`
 	Product string `toml:"product"`
 	PCRs    []struct {
-		Index  int    `toml:"index"`
-		Mode   string `toml:"mode"`
-		Reason string `toml:"reason"`
+		Index  int      `toml:"index"`
+		Mode   string   `toml:"mode"`
+		Reason string   `toml:"reason"`
+		Any    []string `toml:"any"`
+		User   []string `toml:"user"`
 	} `toml:"pcr"`
 }
 
 // readBoard reads a profile and how it judges the registers.
-func readBoard(name string) (boardProfile, map[int]release.Rule, error) {
+func readBoard(name string) (board, error) {
 	var p boardProfile
 	b, err := readFile(name, maxBoard)
 	if err != nil {
-		return p, nil, err
+		return board{}, err
 	}
 	meta, err := toml.Decode(string(b), &p)
 	if err != nil {
-		return p, nil, fmt.Errorf("%s: %w", name, err)
+		return board{}, fmt.Errorf("%s: %w", name, err)
 	}
 	for _, k := range meta.Undecoded() {
 		if k[0] == "pcr" {
-			return p, nil, fmt.Errorf("%s: unknown key %s, want index, mode and reason", name, k)
+			return board{}, fmt.Errorf("%s: unknown key %s, want index, mode, reason, any and user", name, k)
 		}
 	}
 	if p.Name == "" {
-		return p, nil, fmt.Errorf("%s: the board's name is missing", name)
+		return board{}, fmt.Errorf("%s: the board's name is missing", name)
 	}
 	if len(p.PCRs) == 0 {
-		return p, nil, fmt.Errorf("%s: no [[pcr]] table: name each register with its mode", name)
+		return board{}, fmt.Errorf("%s: no [[pcr]] table: name each register with its mode", name)
 	}
-	rules := make(map[int]release.Rule)
+	out := board{name: p.Name, product: p.Product, rules: make(map[int]profile.Rule)}
 	for _, r := range p.PCRs {
-		if err := addRule(rules, r.Index, r.Mode, r.Reason); err != nil {
-			return p, nil, fmt.Errorf("%s: %w", name, err)
+		rule := profile.Rule{Mode: release.Mode(r.Mode), Reason: r.Reason, Any: r.Any, User: r.User}
+		if err := addRule(out.rules, r.Index, rule); err != nil {
+			return board{}, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return p, rules, nil
+	return out, nil
 }
 
 // parseRules reads "0=exact,1=recorded:reason"; a reason may hold commas.
-func parseRules(texts []string) (map[int]release.Rule, error) {
-	rules := make(map[int]release.Rule)
+func parseRules(texts []string) (map[int]profile.Rule, error) {
+	rules := make(map[int]profile.Rule)
 	for _, text := range texts {
 		var items []string
 		for part := range strings.SplitSeq(text, ",") {
@@ -74,10 +120,10 @@ func parseRules(texts []string) (map[int]release.Rule, error) {
 			number, judged, _ := strings.Cut(item, "=")
 			n, err := strconv.Atoi(number)
 			if err != nil {
-				return nil, fmt.Errorf("--pcr %q: want N=exact or N=recorded:REASON", item)
+				return nil, fmt.Errorf("--pcr %q: want N=exact, N=events or N=recorded:REASON", item)
 			}
 			mode, reason, _ := strings.Cut(judged, ":")
-			if err := addRule(rules, n, mode, reason); err != nil {
+			if err := addRule(rules, n, profile.Rule{Mode: release.Mode(mode), Reason: reason}); err != nil {
 				return nil, fmt.Errorf("--pcr %q: %w", item, err)
 			}
 		}
@@ -85,20 +131,30 @@ func parseRules(texts []string) (map[int]release.Rule, error) {
 	return rules, nil
 }
 
-func addRule(rules map[int]release.Rule, n int, mode, reason string) error {
+func addRule(rules map[int]profile.Rule, n int, r profile.Rule) error {
 	if n < 0 || n >= pcr.Count {
 		return fmt.Errorf("pcr %d: want 0 to %d", n, pcr.Count-1)
 	}
 	if _, twice := rules[n]; twice {
 		return fmt.Errorf("pcr %d: given twice", n)
 	}
-	r := release.Rule{Mode: release.Mode(mode), Reason: reason}
-	if r.Mode != release.Exact && r.Mode != release.Recorded {
-		return fmt.Errorf("pcr %d: mode %q, want exact or recorded", n, mode)
+	if r.Mode != release.Exact && r.Mode != release.Events && r.Mode != release.Recorded {
+		return fmt.Errorf("pcr %d: mode %q, want exact, events or recorded", n, r.Mode)
 	}
-	if r.Mode == release.Recorded && reason == "" {
+	if r.Mode == release.Recorded && r.Reason == "" {
 		return fmt.Errorf("pcr %d: a recorded register needs a reason", n)
 	}
 	rules[n] = r
 	return nil
+}
+
+// judged counts the registers that are more than recorded.
+func judged(b release.Boot) int {
+	n := 0
+	for r := range maps.Values(b.PCRs) {
+		if r.Judged() {
+			n++
+		}
+	}
+	return n
 }

@@ -188,6 +188,11 @@ func (r *inspection) print(w io.Writer) error {
 }
 
 func printBoot(t io.Writer, b release.Boot) {
+	fmt.Fprintf(t, "firmware\t%s\n", strings.Join(b.Firmware, ", "))
+	if p := b.SecureBoot; p != nil {
+		fmt.Fprintf(t, "Secure Boot\trequired %t, deployed mode %t, keys PK %d, KEK %d, db %d, least dbx %d\n",
+			p.Required, p.Deployed, len(p.PK), len(p.KEK), len(p.DB), len(p.MinimumDBX))
+	}
 	fmt.Fprintf(t, "\nPCR\tMODE\t%s\n", strings.ToUpper(b.Bank))
 	for _, n := range slices.Sorted(maps.Keys(b.PCRs)) {
 		ref := b.PCRs[n]
@@ -195,10 +200,30 @@ func printBoot(t io.Writer, b release.Boot) {
 			fmt.Fprintf(t, "%d\t%s\t%s\n", n, ref.Mode, ref.Reason)
 		}
 		for _, v := range ref.Values {
-			fmt.Fprintf(t, "%d\t%s\t%s\n", n, ref.Mode, v)
+			fmt.Fprintf(t, "%d\t%s\t%s\n", n, ref.Mode, v.Digest)
+			if len(b.Firmware) > 1 {
+				fmt.Fprintf(t, "\t\t  firmware %s\n", v.Firmware)
+			}
+			for _, e := range v.Events {
+				fmt.Fprintf(t, "\t\t  %s %s %s\n", e.Digest, e.Type, e.Text)
+			}
 		}
-		for _, e := range ref.Events {
-			fmt.Fprintf(t, "\t\t  %s %s %s\n", e.Digest, e.Type, e.Text)
+		if ref.Mode == release.Events {
+			fmt.Fprintf(t, "%d\t%s\t%d types of events\n", n, ref.Mode, len(ref.Rules))
 		}
+		for _, r := range ref.Rules {
+			if r.Any {
+				fmt.Fprintf(t, "\t\t  any %s that hashes to its digest\n", r.Type)
+			}
+			for _, d := range r.Digests {
+				fmt.Fprintf(t, "\t\t  %s %s\n", d, r.Type)
+			}
+		}
+		for _, e := range ref.UserEvents {
+			fmt.Fprintf(t, "\t\t  %s by user space: %s\n", e.Digest, e.Text)
+		}
+	}
+	for _, c := range b.Composites {
+		fmt.Fprintf(t, "%s\tcomposite\t%s\n", list(c.PCRs), c.Digest)
 	}
 }

@@ -21,21 +21,39 @@ func TestMain(m *testing.M) {
 }
 
 // Each script starts with the event log of a real machine (boot.bin), the
-// registers that tpm2_eventlog computes from it (boot.pcrs.json) and the board
-// profile of the virtual device (board.toml).
+// registers that tpm2_eventlog computes from it (boot.pcrs.json), the log and
+// registers of the virtual device (golden.bin, golden.pcrs.json) and its board
+// profile (board.toml), and kernel images: unified (image.efi), signed by a key
+// in a signature list (signed.efi, db.esl), and plain (plain.efi).
 func TestScripts(t *testing.T) {
 	files := map[string]string{
-		"boot.bin":       "../../internal/trust/release/testdata/arch-linux-workstation.bin",
-		"boot.pcrs.json": "../../internal/trust/release/testdata/arch-linux-workstation.pcrs.json",
+		"boot.bin":       "../../internal/trust/profile/testdata/arch-linux-workstation.bin",
+		"boot.pcrs.json": "../../internal/trust/profile/testdata/arch-linux-workstation.pcrs.json",
 		"board.toml":     "../../board/qemu-x86_64/board.toml",
+
+		"golden.bin":       "../../internal/format/eventlog/testdata/qemu-x86_64.bin",
+		"golden.pcrs.json": "../../internal/format/eventlog/testdata/qemu-x86_64.pcrs.json",
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
-			image := petest.Build(petest.Section{Name: ".cmdline", Data: "quiet"}, petest.Section{Name: ".linux", Data: "kernel"}, petest.Section{Name: ".initrd", Data: "initramfs"})
-			if err := os.WriteFile(filepath.Join(env.WorkDir, "image.efi"), image, 0o644); err != nil {
+			key, cert, err := petest.Key("signer", nil, nil)
+			if err != nil {
 				return err
+			}
+			image := petest.Build(petest.Section{Name: ".cmdline", Data: "quiet"}, petest.Section{Name: ".linux", Data: "kernel"}, petest.Section{Name: ".initrd", Data: "initramfs"})
+			plain := petest.Build(petest.Section{Name: ".text", Data: "kernel"})
+			made := map[string][]byte{"image.efi": image, "db.esl": petest.SignatureList(cert.Raw)}
+			for name, unsigned := range map[string][]byte{"signed.efi": image, "plain.efi": plain} {
+				if made[name], err = petest.Sign(unsigned, key, cert); err != nil {
+					return err
+				}
+			}
+			for name, b := range made {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), b, 0o644); err != nil {
+					return err
+				}
 			}
 			for name, source := range files {
 				b, err := os.ReadFile(source)

@@ -4,5 +4,5 @@ import "github.com/spf13/cobra"
 
 // verbs lists the program's verbs; each is made in a file of its own name.
 func verbs() []*cobra.Command {
-	return []*cobra.Command{newBaseline(), newBuild(), newInspect(), newKeygen(), newPredict(), newSign()}
+	return []*cobra.Command{newBaseline(), newBuild(), newExplain(), newInspect(), newKeygen(), newLearn(), newPredict(), newSign()}
 }

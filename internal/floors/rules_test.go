@@ -52,8 +52,10 @@ var arrows = map[string][]string{
 	"trust/event":      {"trust/finding"},
 	"trust/release":    {"trust/baseline", "trust/secureboot"}, // a manifest holds what it demands of Secure Boot
 	"trust/secureboot": {"trust/finding"},
-	"trust/measured":   {"trust/baseline", "trust/finding"}, // one judge of the IMA list, for the appraisal and for who watches it grow
-	"trust/appraisal":  {"trust/*"},
+	// what build hosts learn and predict is apart from what devices read
+	"trust/profile":   {"trust/release", "trust/secureboot"},
+	"trust/measured":  {"trust/baseline", "trust/finding"}, // one judge of the IMA list, for the appraisal and for who watches it grow
+	"trust/appraisal": {"trust/*"},
 	// what the fleet says of a device is what the appraisal decided, in its words
 	"trust/verdict": {"trust/appraisal", "trust/finding"},
 	"daemon":        {"config"},

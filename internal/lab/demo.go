@@ -6,6 +6,8 @@ import (
 	"io"
 	"strconv"
 	"time"
+
+	"ward/internal/lab/timeline"
 )
 
 // Demo runs the main job from the build to the last attack and prints it as it
@@ -23,8 +25,11 @@ func (l *Lab) Demo(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	var rows [][]string
-	for i, d := range Drills() {
-		l.Line.Heading("Attack %d: %s", i+1, d.Title)
+	for _, d := range Drills() {
+		if !d.Demo {
+			continue
+		}
+		l.Line.Heading("Attack %d: %s", len(rows)+1, d.Title)
 		o, err := d.Run(ctx, s)
 		if err != nil {
 			return fmt.Errorf("drill %s: %w", d.Name, err)
@@ -33,8 +38,8 @@ func (l *Lab) Demo(ctx context.Context, w io.Writer) error {
 	}
 	l.Line.Heading("What the fleet saw (virtual device, no KVM)")
 	fmt.Fprintln(w)
-	table(w, []string{"attack", "seen", "after"}, rows)
-	fmt.Fprintf(w, "\n%d of %d attacks seen, in %s. Nothing is left running.\n", len(rows), len(Drills()), time.Since(begun).Round(time.Second))
+	timeline.Table(w, []string{"attack", "seen", "after"}, rows)
+	fmt.Fprintf(w, "\n%d of %d attacks seen, in %s. Nothing is left running.\n", len(rows), len(rows), time.Since(begun).Round(time.Second))
 	return nil
 }
 
@@ -72,7 +77,7 @@ func (l *Lab) RunDrills(ctx context.Context, w io.Writer, names []string) (faile
 		rows = append(rows, row)
 	}
 	fmt.Fprintln(w)
-	table(w, []string{"drill", "result", "after", "seen"}, rows)
+	timeline.Table(w, []string{"drill", "result", "after", "seen"}, rows)
 	return failed, nil
 }
 

@@ -18,12 +18,12 @@ import (
 
 	"ward/internal/agent/localapi"
 	"ward/internal/fleet/ingest"
-	"ward/internal/format/dsse"
 	"ward/internal/format/pcr"
+	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
+	"ward/internal/lab/timeline"
 	"ward/internal/trust/event"
 	"ward/internal/trust/presence"
-	"ward/internal/trust/release"
 )
 
 // timelineOf sends the lab's lines to the test's log.
@@ -37,7 +37,7 @@ func (w timelineOf) Write(b []byte) (int, error) {
 // TestDevice boots the virtual device and follows the whole path: Secure Boot,
 // measured boot, verdict, TPM identity, broker, receipt, local diagnostics, a
 // strange program, the daemon's death and the clean end; then the two other
-// attacks, each a boot of its own.
+// attacks and an update, each a boot of its own.
 //
 // Verifies: SR-001 SR-002 SR-005 SR-010 SR-011 SR-012 SR-014 SR-016 SR-018 SR-022 SR-025 SR-028
 func TestDevice(t *testing.T) {
@@ -47,7 +47,7 @@ func TestDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Open(root, NewTimeline(timelineOf{t}))
+	l, err := Open(root, timeline.New(timelineOf{t}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +85,7 @@ func TestDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("the next release boots as predicted from the golden boot", func(t *testing.T) { nextRelease(ctx, t, s) })
 	t.Run("a signed image with another command line is contraindicated", func(t *testing.T) {
 		if _, err := alteredCommandLine(ctx, s); err != nil {
 			t.Fatal(err)
@@ -336,6 +337,21 @@ func memory(ctx context.Context, t *testing.T, s *Stage) {
 	}
 }
 
+// nextRelease installs and boots a release that no device has booted before.
+func nextRelease(ctx context.Context, t *testing.T, s *Stage) {
+	next, err := s.nextImage(ctx, nextVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := s.installNext(ctx, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.bootNext(ctx, next, boot); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // predicted holds the registers of the running device, which was booted from
 // the debug image, against those computed from the image alone.
 func predicted(ctx context.Context, t *testing.T, s *Stage) {
@@ -343,25 +359,17 @@ func predicted(ctx context.Context, t *testing.T, s *Stage) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pem, err := publicPEM(s.PKI.Release.Public())
+	p, err := s.Profile(ctx, s.Image)
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := dsse.ParseKeyring(pem)
+	boot, err := golden.Predict(p, s.Image.UKIs[image.Debug])
 	if err != nil {
 		t.Fatal(err)
 	}
-	released, err := release.Open(s.Manifest, keys, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	boot, err := Predict(released.Manifest().Boot, s.Image.UKIs[image.Debug])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n, ref := range boot.PCRs {
-		if ref.Mode == release.Exact && !bytes.Equal(ref.Values[0], measured[n]) {
-			t.Errorf("PCR %d: predicted %s, the TPM has %s", n, ref.Values[0], measured[n])
+	for n, r := range boot.PCRs {
+		if !bytes.Equal(r.Value, measured[n]) {
+			t.Errorf("PCR %d: predicted %s, the TPM has %s", n, r.Value, measured[n])
 		}
 	}
 	t.Log("the registers of the altered image are those that were predicted from its bytes")

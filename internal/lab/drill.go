@@ -16,10 +16,11 @@ import (
 	"ward/internal/trust/presence"
 )
 
-// Drill is one attack on the device with what must be seen of it.
+// Drill is one attack on the device, or one change of it, with what must be seen.
 type Drill struct {
 	Name  string
 	Title string
+	Demo  bool // played by the demonstration, too
 	// Run attacks the device of the stage and returns what the fleet saw. An
 	// error means that the attack was not seen as it must be.
 	Run func(ctx context.Context, s *Stage) (Outcome, error)
@@ -32,12 +33,14 @@ type Outcome struct {
 	After  time.Duration // from the attack to the fleet's receipt of it
 }
 
-// Drills are the drills by the order in which the demonstration plays them.
+// Drills are the drills, those of the demonstration in the order in which it
+// plays them.
 func Drills() []Drill {
 	return []Drill{
-		{"unknown-program", "a program that is in no release is run on the device", unknownProgram},
-		{"altered-command-line", "a correctly signed kernel image with another command line is booted", alteredCommandLine},
-		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", unsignedKernel},
+		{"unknown-program", "a program that is in no release is run on the device", true, unknownProgram},
+		{"altered-command-line", "a correctly signed kernel image with another command line is booted", true, alteredCommandLine},
+		{"predict-next", "the next release boots as predicted; with one byte of its initramfs changed it does not", false, predictNext},
+		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
 	}
 }
 

@@ -8,9 +8,7 @@ package lab
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -20,12 +18,13 @@ import (
 	"time"
 
 	"ward/internal/device/tpm"
-	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 	"ward/internal/lab/disk"
+	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
+	"ward/internal/lab/timeline"
 	"ward/internal/lab/vm"
-	"ward/internal/trust/baseline"
+	"ward/internal/trust/profile"
 	"ward/internal/trust/release"
 )
 
@@ -36,8 +35,6 @@ const (
 	Version = "1.0.0"
 	// releaseFile is where the manifest lies on the ESP, beside the kernel image.
 	releaseFile = "ward/release.dsse"
-	// baselineFile is where the file baseline lies in the root file system.
-	baselineFile = "/usr/lib/ward/baseline"
 )
 
 // Bounds of a boot without KVM; seen are 17 to 31 s.
@@ -51,13 +48,13 @@ type Lab struct {
 	Root string // of the module
 	Dir  string // .lab below it
 	PKI  *PKI
-	Line *Timeline
+	Line *timeline.Timeline
 
 	builder *image.Builder
 }
 
 // Open opens the lab of the module at root.
-func Open(root string, line *Timeline) (*Lab, error) {
+func Open(root string, line *timeline.Timeline) (*Lab, error) {
 	l := &Lab{Root: root, Dir: filepath.Join(root, ".lab"), Line: line}
 	var err error
 	if l.PKI, err = OpenPKI(filepath.Join(l.Dir, "keys", "fleet")); err != nil {
@@ -91,95 +88,44 @@ func (l *Lab) inputs() (image.Inputs, error) {
 	if err != nil {
 		return image.Inputs{}, err
 	}
-	return image.Inputs{Version: Version, Trust: anchors, Baseline: fileBaseline}, nil
-}
-
-// fileBaseline makes the file baseline of a staged root tree.
-func fileBaseline(tree string) ([]byte, error) {
-	var b bytes.Buffer
-	if _, err := baseline.Build(&b, os.DirFS(tree), baseline.Options{Exclude: []string{baselineFile}}); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
+	return image.Inputs{Version: Version, Trust: anchors, Baseline: golden.Baseline}, nil
 }
 
 // Release predicts the boot of an image and returns the signed manifest. What
 // does not depend on the kernel image is learned from a golden boot, once for
 // each firmware and board.
 func (l *Lab) Release(ctx context.Context, img *image.Image) ([]byte, error) {
-	log, measured, err := l.learned(ctx, img)
-	if err != nil {
-		return nil, fmt.Errorf("learn boot: %w", err)
-	}
-	parsed, err := eventlog.Parse(log)
-	if err != nil {
-		return nil, fmt.Errorf("learn boot: %w", err)
-	}
-	rules := make(map[int]release.Rule)
-	for _, p := range img.Board.PCRs {
-		rules[p.Index] = release.Rule{Mode: release.Mode(p.Mode), Reason: p.Reason}
-	}
-	profile, err := release.Learn(parsed, measured, rules)
+	p, err := l.Profile(ctx, img)
 	if err != nil {
 		return nil, err
 	}
-	boot, err := Predict(profile, img.UKIs[image.Release])
+	boot, err := golden.Boot(p, img)
 	if err != nil {
 		return nil, err
 	}
-	list, err := os.ReadFile(filepath.Join(img.RootTree, baselineFile))
+	m, err := golden.Manifest(Product, img, boot)
 	if err != nil {
-		return nil, fmt.Errorf("read file baseline: %w", err)
-	}
-	m := release.Manifest{
-		Schema: release.SchemaVersion, Product: Product, Board: img.Board.Name, Version: img.Version, RollbackIndex: 1,
-		BuildTime: disk.Epoch.UTC(), Boot: boot,
-		Files: release.Files{Digest: sha256.Sum256(list), Path: baselineFile},
-	}
-	if err := m.Files.VerityRootHash.UnmarshalText([]byte(img.RootHash)); err != nil {
-		return nil, fmt.Errorf("read dm-verity root hash: %w", err)
+		return nil, err
 	}
 	return release.Sign(m, l.PKI.Release)
 }
 
-// Predict computes the boot of a kernel image from a profile.
-func Predict(profile release.Boot, u image.UKI) (release.Boot, error) {
-	b, err := os.ReadFile(u.Path)
+// Profile returns what the image's firmware measures on its board, from the
+// cache where there was a golden boot before.
+func (l *Lab) Profile(ctx context.Context, img *image.Image) (profile.Profile, error) {
+	dir, err := golden.Dir(l.builder.Cache, img)
 	if err != nil {
-		return release.Boot{}, fmt.Errorf("read kernel image: %w", err)
+		return profile.Profile{}, err
 	}
-	return release.Predict(profile, b)
-}
-
-// learned returns the event log and the registers of a golden boot on the
-// image's firmware and board, from the cache where there was one before.
-func (l *Lab) learned(ctx context.Context, img *image.Image) ([]byte, pcr.Values, error) {
-	key := sha256.New()
-	for _, file := range []string{img.Firmware, img.Variables, filepath.Join(img.Board.Dir, "board.toml")} {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return nil, nil, err
-		}
-		sum := sha256.Sum256(b)
-		key.Write(sum[:])
-	}
-	dir := filepath.Join(l.builder.Cache, "golden-"+hex.EncodeToString(key.Sum(nil))[:24])
-	if _, err := os.Stat(dir); err != nil {
+	p, err := golden.Read(dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		l.Line.Say("release", "learning the firmware from a golden boot (once for each firmware and board)")
 		if err := l.goldenBoot(ctx, img, dir); err != nil {
-			return nil, nil, err
+			return profile.Profile{}, fmt.Errorf("learn boot: %w", err)
 		}
+		p, err = golden.Read(dir)
 	}
-	log, err := os.ReadFile(filepath.Join(dir, "eventlog"))
-	if err != nil {
-		return nil, nil, err
-	}
-	var measured pcr.Values
-	b, err := os.ReadFile(filepath.Join(dir, "pcrs.json"))
-	if err != nil {
-		return nil, nil, err
-	}
-	return log, measured, json.Unmarshal(b, &measured)
+	return p, err
 }
 
 func (l *Lab) goldenBoot(ctx context.Context, img *image.Image, dir string) error {
@@ -207,20 +153,7 @@ func (l *Lab) goldenBoot(ctx context.Context, img *image.Image, dir string) erro
 	if err := m.Shutdown(ctx); err != nil {
 		return err
 	}
-	values, err := json.Marshal(measured)
-	if err != nil {
-		return err
-	}
-	fresh := filepath.Join(run, "golden")
-	if err := os.MkdirAll(fresh, 0o755); err != nil {
-		return err
-	}
-	for name, b := range map[string][]byte{"eventlog": log, "pcrs.json": values} {
-		if err := os.WriteFile(filepath.Join(fresh, name), b, 0o644); err != nil {
-			return err
-		}
-	}
-	return os.Rename(fresh, dir)
+	return golden.Learn(dir, img, log, measured)
 }
 
 // bootRecord reads the event log and the sha256 registers of a running device.

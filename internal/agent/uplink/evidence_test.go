@@ -115,7 +115,7 @@ func attested(t *testing.T, a *tpm, body func(t *testing.T, u *uplink.Uplink, m 
 // after the first connection and then every six hours, and an answer serves for
 // it.
 //
-// Verifies: SR-037
+// Verifies: SR-030
 func TestEvidenceAskedAndUnasked(t *testing.T) {
 	a := &tpm{takes: time.Second, size: 1000}
 	attested(t, a, func(t *testing.T, u *uplink.Uplink, m *memory, n *net) {
@@ -187,7 +187,7 @@ func TestWithoutAttesterOrKey(t *testing.T) {
 // Forged, replayed, foreign and malformed questions are not answered, and each is
 // a finding.
 //
-// Verifies: SR-037
+// Verifies: SR-030
 func TestBadQuestionsAreNotAnswered(t *testing.T) {
 	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -275,7 +275,7 @@ func TestQuestionOfAnotherClock(t *testing.T) {
 // Good questions in a flood: one in ten seconds is answered, one at a time, and
 // that it lasts is a finding. Events go up meanwhile.
 //
-// Verifies: SR-037
+// Verifies: SR-030
 func TestFloodOfQuestions(t *testing.T) {
 	a := &tpm{takes: 4 * time.Second, size: 5}
 	attested(t, a, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {

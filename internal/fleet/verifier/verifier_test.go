@@ -244,7 +244,7 @@ func (w *world) want(got, want string) {
 // A device is asked at its birth and then every hour; it answers once with
 // everything, and then with what is new.
 //
-// Verifies: SR-037, SR-038
+// Verifies: SR-030, SR-031
 func TestQuestionsAndAnswers(t *testing.T) {
 	w := newWorld(t, nil)
 	if c, say := w.look(0); c != nil || say != "" {
@@ -297,7 +297,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 // A device whose files are not the release's gets the verdict that it would give
 // itself; unasked evidence is judged too.
 //
-// Verifies: SR-038
+// Verifies: SR-031
 func TestVerdicts(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -334,7 +334,7 @@ func TestVerdicts(t *testing.T) {
 // randomness that repeats itself asks nobody, and no answer counts that is late,
 // repeated or to what was never asked.
 //
-// Verifies: SR-037
+// Verifies: SR-030
 func TestPitfall12FreshNonces(t *testing.T) {
 	t.Run("a constant source", func(t *testing.T) {
 		w := newWorld(t, func(c *verifier.Config) { c.Random = constant{} })
@@ -445,7 +445,7 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 // another key's, a file in the place of the first counts for nothing, and only a
 // recorded act makes it the device's.
 //
-// Verifies: SR-038
+// Verifies: SR-031
 func TestPitfall13AnotherTPM(t *testing.T) {
 	w := newWorld(t, nil)
 	w.heard(presence.Online, boot)
@@ -520,7 +520,7 @@ func TestUnknownDevice(t *testing.T) {
 // An answer that does not come is a condition: raised once, cleared by an answer.
 // The device is asked again, less and less often.
 //
-// Verifies: SR-037
+// Verifies: SR-030
 func TestMissingEvidence(t *testing.T) {
 	w := newWorld(t, nil)
 	w.heard(presence.Online, boot)
@@ -577,7 +577,7 @@ func TestAnswerLostWithTheConnection(t *testing.T) {
 // A restart knows the question that waits, what evidence has established and what
 // is missing; it asks for the event log again.
 //
-// Verifies: SR-037, SR-038
+// Verifies: SR-030, SR-031
 func TestRestart(t *testing.T) {
 	w := newWorld(t, nil)
 	w.heard(presence.Online, boot)
@@ -722,7 +722,7 @@ func TestHostileDevice(t *testing.T) {
 	})
 }
 
-// Verifies: SR-038
+// Verifies: SR-031
 func TestRegistry(t *testing.T) {
 	dir := t.TempDir()
 	r, err := verifier.NewRegistry(dir)

@@ -58,6 +58,17 @@ func Parse(b []byte) (*Image, error) {
 	return i, nil
 }
 
+// Count tells how many sections of a name the image has.
+func (i *Image) Count(name string) int {
+	n := 0
+	for _, s := range i.file.Sections {
+		if s.Name == name {
+			n++
+		}
+	}
+	return n
+}
+
 // Section returns the content of a section, as long as it is in memory; nil
 // when there is none of that name. Content that the file does not hold is zero.
 func (i *Image) Section(name string) ([]byte, error) {

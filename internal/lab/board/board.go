@@ -84,14 +84,17 @@ type Partition struct {
 // Modes of judging a PCR.
 const (
 	ModeExact    = "exact"
+	ModeEvents   = "events"
 	ModeRecorded = "recorded"
 )
 
 // A PCR says how one register of the sha256 bank is judged.
 type PCR struct {
-	Index  int    `toml:"index"`
-	Mode   string `toml:"mode"`
-	Reason string `toml:"reason"`
+	Index  int      `toml:"index"`
+	Mode   string   `toml:"mode"`
+	Reason string   `toml:"reason"`
+	Any    []string `toml:"any"`  // mode events: types of events that are allowed whatever they say
+	User   []string `toml:"user"` // words that user space extends after the firmware, in order
 }
 
 // Budget holds the ceilings for the daemon on this board.
@@ -143,8 +146,8 @@ func (b *Board) check() error {
 			return fmt.Errorf("pcr %d: want 0 to 23", p.Index)
 		case seen[p.Index]:
 			return fmt.Errorf("pcr %d: given twice", p.Index)
-		case p.Mode != ModeExact && p.Mode != ModeRecorded:
-			return fmt.Errorf("pcr %d: mode %q: want %q or %q", p.Index, p.Mode, ModeExact, ModeRecorded)
+		case p.Mode != ModeExact && p.Mode != ModeEvents && p.Mode != ModeRecorded:
+			return fmt.Errorf("pcr %d: mode %q: want %q, %q or %q", p.Index, p.Mode, ModeExact, ModeEvents, ModeRecorded)
 		case p.Reason == "":
 			return fmt.Errorf("pcr %d: the reason is missing", p.Index)
 		}

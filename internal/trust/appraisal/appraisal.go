@@ -65,7 +65,8 @@ func Appraise(e evidence.Evidence, r *release.Verified, p Policy, now time.Time)
 //  6. boot: each judged PCR holds a value that the release names; where it does
 //     not, the events that make the difference are named; where it does, the
 //     log's labels are those of the release.
-//  7. secureboot: Secure Boot stood as the release demands.
+//  7. secureboot: Secure Boot stood as the release demands; a release that
+//     demands nothing leaves the claim out.
 //  8. runtime: the IMA list begins with the boot_aggregate of this boot, or goes
 //     on where earlier evidence ended; a prefix of it gives PCR 10, nothing in it
 //     is a violation, and every file in it is one of the release.
@@ -87,14 +88,17 @@ func AppraiseList(e evidence.Evidence, list io.Reader, truncated func() bool, r 
 	replayed, user := judgeUserLog(&res, e, firmware)
 	if !judgeStale(&res, v, e.Bank, replayed) {
 		judgePCRs(&res, e, log, replayed, user, boot, read)
-		judgeBoot(&res, e, log, boot)
+		judgeBoot(&res, e, log, boot, user.records)
+		judgeSecureBoot(&res, e, log, boot)
 		verified := judgeRuntime(&res, e, list, truncated, firmware, p)
 		res.next(e, v, verified, p.Since)
 	}
 
 	res.Verdict = Affirming
 	for _, c := range claims {
-		res.Verdict = join(res.Verdict, res.Claims[c])
+		if t, made := res.Claims[c]; made || c != ClaimSecureBoot {
+			res.Verdict = join(res.Verdict, t)
+		}
 	}
 	if p.BringUp {
 		res.Verdict = None
@@ -138,7 +142,7 @@ func judgeRelease(res *Result, e evidence.Evidence, r *release.Verified) release
 func judged(b release.Boot) []int {
 	var list []int
 	for i := range pcr.Count {
-		if b.PCRs[i].Mode == release.Exact {
+		if b.PCRs[i].Judged() {
 			list = append(list, i)
 		}
 	}

@@ -16,36 +16,32 @@ import (
 // compared in their order, so that an event that was put in, taken out or
 // replaced is named and those around it are not. Where one stands in the place
 // of another the finding holds both.
-func differences(log *parsedLog, bank pcr.Algorithm, index int, ref release.Reference) []finding.Finding {
-	if len(ref.Events) == 0 {
-		return nil
+func differences(log *parsedLog, bank pcr.Algorithm, index int, value release.Value) []finding.Finding {
+	want := value.Events
+	if len(want) == 0 && !pcr.IsReset(bank, index, value.Digest) {
+		return nil // the release does not say what makes up the value
 	}
 	events := extending(log, bank, index)
-	changes, ok := diff(len(ref.Events), len(events), func(i, j int) bool {
+	changes, ok := diff(len(want), len(events), func(i, j int) bool {
 		d, _ := events[j].Digest(bank)
-		return bytes.Equal(ref.Events[i].Digest, d)
+		return bytes.Equal(want[i].Digest, d)
 	})
 	if !ok {
 		return []finding.Finding{finding.New(finding.BootEventUnexpected,
-			fmt.Sprintf("PCR %d has %d events where the release has %d: too many to name those that differ", index, len(events), len(ref.Events))).At(index)}
+			fmt.Sprintf("PCR %d has %d events where the release has %d: too many to name those that differ", index, len(events), len(want))).At(index)}
 	}
-	var fs []finding.Finding
-	for n, c := range changes {
-		if n == maxFindings {
-			last := &fs[len(fs)-1]
-			last.Detail += fmt.Sprintf("; %d more differences are not listed", len(changes)-n)
-			break
-		}
-		fs = append(fs, difference(index, bank, ref, events, c))
+	fs := make([]finding.Finding, 0, min(len(changes), maxFindings+1))
+	for _, c := range changes {
+		fs = append(fs, difference(index, bank, want, events, c))
 	}
-	return fs
+	return bounded(fs, "differences")
 }
 
-func difference(index int, bank pcr.Algorithm, ref release.Reference, events []eventlog.Event, c change) finding.Finding {
+func difference(index int, bank pcr.Algorithm, reference []release.ReferenceEvent, events []eventlog.Event, c change) finding.Finding {
 	if c.found < 0 {
-		want := ref.Events[c.expected]
+		want := reference[c.expected]
 		return finding.New(finding.BootEventMissing,
-			fmt.Sprintf("PCR %d: event %d of the release's %d is missing, digest %s", index, c.expected+1, len(ref.Events), want.Digest)).
+			fmt.Sprintf("PCR %d: event %d of the release's %d is missing, digest %s", index, c.expected+1, len(reference), want.Digest)).
 			At(index).Want(referenceText(index, want), "")
 	}
 	e := events[c.found]
@@ -55,7 +51,7 @@ func difference(index int, bank pcr.Algorithm, ref release.Reference, events []e
 	if c.expected < 0 {
 		return f.Want("", describe(e))
 	}
-	want := ref.Events[c.expected]
+	want := reference[c.expected]
 	f.Detail = fmt.Sprintf("PCR %d: digest %s in the place of the release's %s", index, digest, want.Digest)
 	return f.Want(referenceText(index, want), describe(e))
 }
@@ -68,17 +64,17 @@ func referenceText(index int, e release.ReferenceEvent) string {
 // relabelled finds events whose digests are the release's and whose labels are
 // not: another type, or data that no longer hash to the digest. Registers say
 // nothing about labels; somebody changed the log on its way.
-func relabelled(log *parsedLog, bank pcr.Algorithm, index int, ref release.Reference) []finding.Finding {
+func relabelled(log *parsedLog, bank pcr.Algorithm, index int, reference []release.ReferenceEvent) []finding.Finding {
 	events := extending(log, bank, index)
-	if len(events) != len(ref.Events) {
+	if len(events) != len(reference) {
 		return nil
 	}
 	var fs []finding.Finding
 	for n, e := range events {
-		want := ref.Events[n]
+		want := reference[n]
 		digest, _ := e.Digest(bank)
 		if !bytes.Equal(digest, want.Digest) {
-			return nil // another accepted value than the one that the events explain
+			return nil // events of another making of the same value: nothing to compare
 		}
 		typeDiffers := e.Type.String() != want.Type
 		dataDiffers := want.Text != "" && !untrusted(want.Text) && untrusted(bootevent.Describe(e))

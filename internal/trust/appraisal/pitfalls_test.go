@@ -318,8 +318,8 @@ func TestNoCommandLineInAFinding(t *testing.T) {
 		appraisaltest.Text(12, eventlog.EVIPL, "secret=hunter2"),
 	} {
 		d := appraisaltest.New(t)
-		d.Manifest.Boot.PCRs[12] = release.Reference{Mode: release.Exact, Values: []pcr.Digest{make(pcr.Digest, 32)},
-			Events: []release.ReferenceEvent{{Type: "EV_IPL", Digest: make(pcr.Digest, 32), Text: "other=hunter2"}}}
+		d.Manifest.Boot.PCRs[12] = release.Reference{Mode: release.Exact, Values: []release.Value{{Digest: make(pcr.Digest, 32), Firmware: appraisaltest.Firmware,
+			Events: []release.ReferenceEvent{{Type: "EV_IPL", Digest: make(pcr.Digest, 32), Text: "other=hunter2"}}}}}
 		boot(t, d, append(appraisaltest.Events(), e)...)
 		r := appraise(t, d, d.Evidence())
 		wantCode(t, string(e.Data), r, finding.BootEventUnexpected)

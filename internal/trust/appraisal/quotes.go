@@ -202,7 +202,7 @@ func judgeStale(res *Result, v vouched, bank pcr.Algorithm, replayed *pcr.Bank) 
 	if !v.stale || replayed == nil || explains(replayed, bank, v.registers) {
 		return false
 	}
-	for _, c := range []Claim{ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimSecureBoot, ClaimRuntime} {
+	for _, c := range []Claim{ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimRuntime} {
 		res.Claims[c] = None
 	}
 	for n, value := range v.registers {

@@ -36,7 +36,7 @@ func judgePCRs(res *Result, e evidence.Evidence, log *parsedLog, replayed *pcr.B
 		if i == ima.Register {
 			continue
 		}
-		strict := i <= lastFirmware || boot.PCRs[i].Mode == release.Exact
+		strict := i <= lastFirmware || boot.PCRs[i].Judged()
 		p := PCRResult{Measured: e.PCRs[i]}
 		explained := len(p.Measured) > 0 && pcr.IsReset(e.Bank, i, p.Measured)
 		if replayed != nil {

@@ -8,6 +8,7 @@ import (
 	"ward/internal/format/pcr"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/secureboot"
 )
 
 // Tier is a trustworthiness tier as in AR4SI, section 2.3.2. The zero value says
@@ -72,7 +73,7 @@ const (
 )
 
 // claims in the order in which they are decided.
-var claims = [...]Claim{ClaimRelease, ClaimQuote, ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimRuntime}
+var claims = [...]Claim{ClaimRelease, ClaimQuote, ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimSecureBoot, ClaimRuntime}
 
 // Claims lists the claims in the order in which they are decided.
 func Claims() []Claim { return slices.Clone(claims[:]) }
@@ -104,9 +105,13 @@ type Result struct {
 	Claims     map[Claim]Tier    `json:"claims"`
 	Findings   []finding.Finding `json:"findings"`
 	PCRs       map[int]PCRResult `json:"pcrs"`
-	Events     int               `json:"events"`     // events in the firmware's log
-	IMAEntries int               `json:"imaEntries"` // entries read of the IMA list
+	Firmware   string            `json:"firmware,omitempty"` // of those that the release accepts, the one that the registers fit best
+	Events     int               `json:"events"`             // events in the firmware's log
+	IMAEntries int               `json:"imaEntries"`         // entries read of the IMA list
 	BringUp    bool              `json:"bringUp"`
+
+	// SecureBoot is how Secure Boot stood; nil when the log does not explain PCR 7.
+	SecureBoot *secureboot.State `json:"secureBoot,omitempty"`
 
 	// Next is what to hold later evidence of the device against; nil when this
 	// evidence establishes nothing.

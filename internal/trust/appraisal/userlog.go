@@ -8,6 +8,7 @@ import (
 	"ward/internal/format/userlog"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/measured"
 )
 
 // userOddities is how the appraisal takes the anomalies of user space's log; like
@@ -27,8 +28,8 @@ var userOddities = map[userlog.AnomalyKind]oddity{
 
 // userMeasured is what user space says that it measured.
 type userMeasured struct {
-	records map[int][]userlog.Record // by register, in their order
-	whole   bool                     // all of it was read
+	records map[int][]userRecord // by register, in their order
+	whole   bool                 // all of it was read
 }
 
 // judgeUserLog reads the log of what user space measured and goes on with it in a
@@ -73,11 +74,23 @@ func judgeUserLog(res *Result, e evidence.Evidence, firmware *pcr.Bank) (whole *
 		res.find(f)
 		user.whole = user.whole && !o.ends
 	}
-	user.records = make(map[int][]userlog.Record)
+	user.records = make(map[int][]userRecord)
 	for _, r := range log.Records {
-		if _, ok := r.Digest(e.Bank); ok && r.Extends() && r.PCR != ima.Register {
-			user.records[r.PCR] = append(user.records[r.PCR], r)
+		if d, ok := r.Digest(e.Bank); ok && r.Extends() && r.PCR != ima.Register {
+			user.records[r.PCR] = append(user.records[r.PCR], userRecord{r.Index, d, userText(r)})
 		}
 	}
 	return whole, user
+}
+
+// userText is what a record says about itself.
+func userText(r userlog.Record) string {
+	text := r.Describe()
+	if r.String != nil {
+		text += ": " + measured.UntrustedPath(*r.String)
+	}
+	if r.Standing() != userlog.Vouched {
+		return "untrusted: " + text
+	}
+	return text
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,15 +14,12 @@ import (
 	"unicode/utf8"
 
 	"ward/internal/format/dsse"
-	"ward/internal/format/pcr"
 )
 
 // Bounds of what is read.
 const (
 	maxText   = 128  // product, board, version
 	maxReason = 1024 // why a register is not judged
-	maxValues = 64   // accepted values of a register
-	maxEvents = 4096 // events of a register; PCs with many option ROMs log some hundreds
 )
 
 var (
@@ -48,12 +44,7 @@ func (v *Verified) Manifest() Manifest {
 		return Manifest{}
 	}
 	m := v.manifest
-	m.Boot.PCRs = make(map[int]Reference, len(v.manifest.Boot.PCRs))
-	for n, r := range v.manifest.Boot.PCRs {
-		r.Values = slices.Clone(r.Values)
-		r.Events = slices.Clone(r.Events)
-		m.Boot.PCRs[n] = r
-	}
+	m.Boot = m.Boot.clone()
 	return m
 }
 
@@ -128,9 +119,12 @@ func Encode(m Manifest) ([]byte, error) {
 //  2. the schema number, else ErrSchema: another schema may have other fields;
 //  3. strict JSON (dsse.DecodeJSON): unknown and repeated fields are named;
 //  4. product, board, version and build time are there;
-//  5. the bank is sha256, PCR numbers are 0 to 23, digests have its length;
-//  6. an exact register has a value, a recorded one a reason and no value;
-//  7. the file baseline's digest and absolute path.
+//  5. the bank is sha256, PCR numbers are 0 to 23, digests have its length, each
+//     firmware has a name of its own;
+//  6. an exact register has one value for each firmware, one that is judged by
+//     events has rules, a recorded one a reason and nothing else;
+//  7. composites are those of the values;
+//  8. the file baseline's digest and absolute path.
 func Parse(payload []byte) (Manifest, error) {
 	if len(payload) > dsse.MaxSize {
 		return Manifest{}, fmt.Errorf("%w: %d bytes, at most %d are read", ErrManifest, len(payload), dsse.MaxSize)
@@ -157,7 +151,7 @@ func Parse(payload []byte) (Manifest, error) {
 	return m, nil
 }
 
-// check is steps 4 to 7 of Parse.
+// check is steps 4 to 8 of Parse.
 func (m *Manifest) check() error {
 	for _, f := range []struct{ name, text string }{{"product", m.Product}, {"board", m.Board}, {"version", m.Version}} {
 		if err := checkText(f.text, maxText); err != nil {
@@ -167,68 +161,14 @@ func (m *Manifest) check() error {
 	if m.BuildTime.IsZero() || m.BuildTime.Nanosecond() != 0 || m.BuildTime.Location() != time.UTC {
 		return errors.New("buildTime: want a time in UTC, in whole seconds")
 	}
-	if m.Boot.Bank != pcr.SHA256.String() {
-		return fmt.Errorf("boot.bank: %q, want %q", m.Boot.Bank, pcr.SHA256)
-	}
-	if len(m.Boot.PCRs) == 0 {
-		return errors.New("boot.pcrs: names no register")
-	}
-	for _, n := range slices.Sorted(maps.Keys(m.Boot.PCRs)) {
-		if n < 0 || n >= pcr.Count {
-			return fmt.Errorf("boot.pcrs.%d: want 0 to %d", n, pcr.Count-1)
-		}
-		r := m.Boot.PCRs[n]
-		if err := r.check(); err != nil {
-			return fmt.Errorf("boot.pcrs.%d: %w", n, err)
-		}
+	if err := m.Boot.check(); err != nil {
+		return fmt.Errorf("boot.%w", err)
 	}
 	if m.Files.Digest.IsZero() {
 		return errors.New("files.digest: is missing")
 	}
 	if err := checkText(m.Files.Path, maxReason); err != nil || !strings.HasPrefix(m.Files.Path, "/") {
 		return errors.New("files.path: want an absolute path")
-	}
-	return nil
-}
-
-func (r *Reference) check() error {
-	if r.Reason != "" || r.Mode == Recorded {
-		if err := checkText(r.Reason, maxReason); err != nil {
-			return fmt.Errorf("reason: %w", err)
-		}
-	}
-	switch r.Mode {
-	case Exact:
-		if len(r.Values) == 0 || len(r.Values) > maxValues {
-			return fmt.Errorf("values: %d, want 1 to %d", len(r.Values), maxValues)
-		}
-	case Recorded:
-		if len(r.Values) != 0 {
-			return errors.New("values: a recorded register is not judged and has none")
-		}
-	default:
-		return fmt.Errorf("mode: %q, want %q or %q", string(r.Mode), Exact, Recorded)
-	}
-	for i, v := range r.Values {
-		if len(v) != pcr.SHA256.Size() {
-			return fmt.Errorf("values[%d]: %d bytes, want %d", i, len(v), pcr.SHA256.Size())
-		}
-	}
-	if len(r.Events) > maxEvents {
-		return fmt.Errorf("events: %d, at most %d", len(r.Events), maxEvents)
-	}
-	for i, e := range r.Events {
-		if len(e.Digest) != pcr.SHA256.Size() {
-			return fmt.Errorf("events[%d].digest: %d bytes, want %d", i, len(e.Digest), pcr.SHA256.Size())
-		}
-		if err := checkText(e.Type, maxText); err != nil {
-			return fmt.Errorf("events[%d].type: %w", i, err)
-		}
-		if e.Text != "" {
-			if err := checkText(e.Text, maxReason); err != nil {
-				return fmt.Errorf("events[%d].text: %w", i, err)
-			}
-		}
 	}
 	return nil
 }

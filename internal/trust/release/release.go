@@ -13,8 +13,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
-
-	"ward/internal/format/pcr"
 )
 
 const (
@@ -40,39 +38,6 @@ type Manifest struct {
 	Posture        json.RawMessage `json:"posture,omitempty"`
 	SBOM           json.RawMessage `json:"sbom,omitempty"`
 	Update         json.RawMessage `json:"update,omitempty"`
-}
-
-// Boot holds the reference values of one bank of registers.
-type Boot struct {
-	Bank string            `json:"bank"` // "sha256"
-	PCRs map[int]Reference `json:"pcrs"`
-}
-
-// Mode says how a register is judged.
-type Mode string
-
-const (
-	// Exact: the register holds one of the values.
-	Exact Mode = "exact"
-	// Recorded: the register is reported and not judged, for a reason that is
-	// written down.
-	Recorded Mode = "recorded"
-)
-
-// Reference is what a release says about one register.
-type Reference struct {
-	Mode   Mode             `json:"mode"`
-	Values []pcr.Digest     `json:"values,omitempty"` // exact: at least one
-	Reason string           `json:"reason,omitempty"` // recorded: why it is not judged
-	Events []ReferenceEvent `json:"events,omitempty"` // what makes up the first value, in order
-}
-
-// ReferenceEvent is an event that a released boot measures. It explains a
-// difference to people; judged are the values alone.
-type ReferenceEvent struct {
-	Type   string     `json:"type"` // TCG's name, "EV_SEPARATOR"
-	Digest pcr.Digest `json:"digest"`
-	Text   string     `json:"text,omitempty"`
 }
 
 // Files names what lies in the root file system.

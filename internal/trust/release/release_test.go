@@ -21,6 +21,7 @@ import (
 	"ward/internal/format/dsse"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/release"
+	"ward/internal/trust/secureboot"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -31,18 +32,39 @@ func manifest() release.Manifest {
 	return release.Manifest{
 		Schema: 1, Product: "pump <A&B> ä", Board: "qemu-x86_64", Version: "1.2.3", RollbackIndex: 1<<64 - 1,
 		BuildTime: time.Date(2025, 1, 31, 12, 0, 0, 0, time.UTC),
-		Boot: release.Boot{Bank: "sha256", PCRs: map[int]release.Reference{
-			4: {Mode: release.Exact, Values: []pcr.Digest{repeat(4), repeat(5)}, Events: []release.ReferenceEvent{
-				{Type: "EV_EFI_ACTION", Digest: repeat(6), Text: "Calling EFI Application from Boot Option"},
-				{Type: "EV_SEPARATOR", Digest: repeat(7)},
-			}},
-			0:  {Mode: release.Exact, Values: []pcr.Digest{repeat(0)}, Reason: "never extended"},
-			11: {Mode: release.Exact, Values: []pcr.Digest{repeat(0)}},
-			1:  {Mode: release.Recorded, Reason: "boot variables"},
-		}},
-		Files:   release.Files{Digest: [32]byte{1, 2, 3}, Path: "/usr/lib/ward/baseline", VerityRootHash: [32]byte{4}},
-		Posture: json.RawMessage(`{"lockdown": "integrity"}`),
+		Boot:      boot(),
+		Files:     release.Files{Digest: [32]byte{1, 2, 3}, Path: "/usr/lib/ward/baseline", VerityRootHash: [32]byte{4}},
+		Posture:   json.RawMessage(`{"lockdown": "integrity"}`),
 	}
+}
+
+// boot is of a release that accepts two firmware versions, and has one of
+// everything.
+func boot() release.Boot {
+	both := func(first, second byte, events ...release.ReferenceEvent) []release.Value {
+		return []release.Value{{Digest: repeat(first), Firmware: "1.0", Events: events}, {Digest: repeat(second), Firmware: "2.0 <b>"}}
+	}
+	b := release.Boot{
+		Bank: "sha256", Firmware: []string{"1.0", "2.0 <b>"},
+		PCRs: map[int]release.Reference{
+			4: {Mode: release.Exact, Values: both(4, 5,
+				release.ReferenceEvent{Type: "EV_EFI_ACTION", Digest: repeat(6), Text: "Calling EFI Application from Boot Option"},
+				release.ReferenceEvent{Type: "EV_SEPARATOR", Digest: repeat(7)})},
+			0: {Mode: release.Exact, Values: both(0, 1), Reason: "never extended"},
+			11: {Mode: release.Exact, Values: both(0, 0),
+				UserEvents: []release.ReferenceEvent{{Type: "user", Digest: repeat(8), Text: "enter-initrd"}}},
+			1: {Mode: release.Recorded, Reason: "boot variables"},
+			5: {Mode: release.Events, Rules: []release.EventRule{
+				{Type: "EV_EFI_ACTION", Digests: []pcr.Digest{repeat(9), repeat(10)}, Required: true},
+				{Type: "EV_EFI_GPT_EVENT", Any: true},
+			}},
+		},
+		SecureBoot: &secureboot.Policy{Required: true, PK: []pcr.Digest{repeat(1)}, MinimumDBX: []pcr.Digest{repeat(2)}},
+	}
+	if err := b.Compose([]int{0, 4, 11}); err != nil {
+		panic(err)
+	}
+	return b
 }
 
 func newKey(t testing.TB) crypto.Signer {
@@ -139,7 +161,9 @@ func TestOpen(t *testing.T) {
 	// What a caller does to its copy changes nothing.
 	got := v.Manifest()
 	delete(got.Boot.PCRs, 4)
-	got.Boot.PCRs[0].Values[0] = repeat(9)
+	got.Boot.PCRs[0].Values[0].Digest = repeat(9)
+	got.Boot.PCRs[5].Rules[0].Digests[0] = repeat(9)
+	got.Boot.Firmware[0], got.Boot.SecureBoot.Required, got.Boot.Composites[0].PCRs[0] = "x", false, 9
 	v.Signers()[0] = "x"
 	if !reflect.DeepEqual(v.Manifest(), want) || v.Signers()[0] == "x" {
 		t.Error("a verified manifest was changed")
@@ -239,14 +263,34 @@ func TestParseRefuses(t *testing.T) {
 		{"unknown mode", `"mode":"recorded"`, `"mode":"ignored"`, `"ignored"`},
 		{"no mode", `"mode":"recorded",`, ``, "boot.pcrs.1: mode"},
 		{"recorded without reason", `,"reason":"boot variables"`, ``, "boot.pcrs.1: reason"},
-		{"recorded with a value", `"mode":"recorded"`, `"mode":"recorded","values":["` + hex32 + `"]`, "boot.pcrs.1: values"},
-		{"exact without value", `"values":["` + hex32 + `","` + strings.Repeat("05", 32) + `"]`, `"values":[]`, "boot.pcrs.4: values"},
-		{"short value", hex32, `0404`, "boot.pcrs.4: values[0]: 2 bytes"},
+		{"recorded with a value", `"mode":"recorded"`, `"mode":"recorded","values":[{"digest":"` + hex32 + `","firmware":"1.0"}]`, "boot.pcrs.1: values"},
+		{"recorded with events of user space", `"mode":"recorded"`, `"mode":"recorded","userEvents":[{"type":"user","digest":"` + hex32 + `"}]`, "boot.pcrs.1: userEvents"},
+		{"recorded with rules", `"mode":"recorded"`, `"mode":"recorded","rules":[{"type":"x","any":true}]`, "boot.pcrs.1: rules"},
+		{"exact with rules", `"mode":"exact"`, `"mode":"exact","rules":[{"type":"x","any":true}]`, "boot.pcrs.0: rules"},
+		{"value for one of two firmware", `"pcrs":{"0":`, `"pcrs":{"2":{"mode":"exact","values":[{"digest":"` + hex32 + `","firmware":"1.0"}]},"0":`, "boot.pcrs.2: values: 1, want one for each of the 2"},
+		{"value of a strange firmware", `"firmware":"1.0"`, `"firmware":"1.1"`, "values[0].firmware"},
+		{"no firmware", `"firmware":["1.0","2.0 <b>"]`, `"firmware":[]`, "boot.firmware: 0 names"},
+		{"firmware twice", `"firmware":["1.0","2.0 <b>"]`, `"firmware":["1.0","1.0"]`, "stands twice"},
+		{"firmware without a name", `"firmware":["1.0","2.0 <b>"]`, `"firmware":["1.0",""]`, "boot.firmware[1]"},
+		{"short value", hex32, `0404`, "boot.pcrs.4: values[0].digest: 2 bytes"},
 		{"value not hexadecimal", hex32, `zz`, "digest"},
-		{"values null", `"values":["` + hex32 + `","` + strings.Repeat("05", 32) + `"]`, `"values":null`, "null"},
-		{"short event digest", strings.Repeat("06", 32), `06`, "boot.pcrs.4: events[0].digest"},
+		{"values null", `"mode":"exact","values":[`, `"mode":"exact","rules":null,"values":[`, "null"},
+		{"short event digest", strings.Repeat("06", 32), `06`, "boot.pcrs.4: values[0].events[0].digest"},
 		{"event without type", `"type":"EV_SEPARATOR",`, ``, "events[1].type"},
 		{"line break in an event", `Calling`, `a\nb`, "events[0].text"},
+		{"short digest of user space", strings.Repeat("08", 32), `08`, "boot.pcrs.11: userEvents[0].digest"},
+		{"rule with digests and any", `"any":true`, `"any":true,"digests":["` + hex32 + `"]`, "boot.pcrs.5: rules[1]"},
+		{"rule that allows nothing", `,"any":true`, ``, "boot.pcrs.5: rules[1]"},
+		{"rule without type", `"type":"EV_EFI_GPT_EVENT",`, ``, "rules[1].type"},
+		{"short digest of a rule", strings.Repeat("09", 32), `09`, "rules[0].digests[0]"},
+		{"composite of other values", `"pcrs":[0,4,11]`, `"pcrs":[0,11]`, "boot.composites[0].digest"},
+		{"composite of a recorded register", `"pcrs":[0,4,11]`, `"pcrs":[1]`, "PCR 1 has no exact value"},
+		{"composite without registers", `"pcrs":[0,4,11]`, `"pcrs":[]`, "composites[0].pcrs"},
+		{"composite out of order", `"pcrs":[0,4,11]`, `"pcrs":[4,0,11]`, "ascending"},
+		{"composite of a strange firmware", `{"firmware":"1.0","pcrs"`, `{"firmware":"3","pcrs"`, "composites[0]"},
+		{"Secure Boot with a key that is none", `"pk":["` + strings.Repeat("01", 32) + `"]`, `"pk":["01"]`, "secureBoot.pk[0]"},
+		{"Secure Boot with a strange SBAT level", `"required":true,"pk"`, `"required":true,"minimumSbat":"\n","pk"`, "secureBoot.minimumSbat"},
+		{"Secure Boot with a strange demand", `"required":true`, `"required":true,"lenient":true`, "unknown field"},
 		{"no baseline digest", `"digest":"010203` + strings.Repeat("00", 29) + `",`, ``, "files.digest"},
 		{"zero baseline digest", `"010203`, `"000000`, "files.digest"},
 		{"short baseline digest", `"010203`, `"`, "parse digest"},

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "rewrite the golden verdicts of docs/con
 // The golden verdicts of docs/contract are what this code writes, and keep their
 // schema.
 //
-// Verifies: SR-038
+// Verifies: SR-031
 func TestContract(t *testing.T) {
 	good := verdict.Of(appraisal.Result{
 		Verdict: appraisal.Affirming, Events: 87, IMAEntries: 412,

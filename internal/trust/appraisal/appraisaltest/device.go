@@ -26,10 +26,14 @@ import (
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/profile"
 	"ward/internal/trust/quote"
 	"ward/internal/trust/quote/quotetest"
 	"ward/internal/trust/release"
 )
+
+// Firmware names the firmware of the device on paper.
+const Firmware = "paper firmware"
 
 // Device is a device on paper.
 type Device struct {
@@ -82,11 +86,15 @@ func (d *Device) Release(t testing.TB, files []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules := map[int]release.Rule{ima.Register: {Mode: release.Recorded, Reason: "grows while the device runs"}}
+	rules := map[int]profile.Rule{ima.Register: {Mode: release.Recorded, Reason: "grows while the device runs"}}
 	for i := range bank.Values() {
-		rules[i] = release.Rule{Mode: release.Exact}
+		rules[i] = profile.Rule{Mode: release.Exact}
 	}
-	boot, err := release.Learn(log, nil, rules)
+	firmware, err := profile.Learn(profile.Golden{Log: log, Board: "paper", Firmware: Firmware}, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := profile.Assemble([]profile.Profile{firmware}, rules)
 	if err != nil {
 		t.Fatal(err)
 	}

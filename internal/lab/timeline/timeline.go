@@ -1,4 +1,6 @@
-package lab
+// Package timeline prints what happens in the lab as it happens, with the time
+// since the beginning, and tables of what came of it.
+package timeline
 
 import (
 	"fmt"
@@ -16,8 +18,8 @@ type Timeline struct {
 	start time.Time
 }
 
-// NewTimeline begins a timeline now.
-func NewTimeline(w io.Writer) *Timeline { return &Timeline{w: w, start: time.Now()} }
+// New begins a timeline now.
+func New(w io.Writer) *Timeline { return &Timeline{w: w, start: time.Now()} }
 
 // Say prints one line: who speaks and what it says.
 func (t *Timeline) Say(who, format string, args ...any) {
@@ -33,8 +35,8 @@ func (t *Timeline) Heading(format string, args ...any) {
 	fmt.Fprintf(t.w, "\n%s\n", fmt.Sprintf(format, args...))
 }
 
-// table prints rows in columns as wide as their widest cell.
-func table(w io.Writer, head []string, rows [][]string) {
+// Table prints rows in columns as wide as their widest cell.
+func Table(w io.Writer, head []string, rows [][]string) {
 	width := make([]int, len(head))
 	for _, r := range append([][]string{head}, rows...) {
 		for i, c := range r {
