@@ -88,7 +88,7 @@ func AppraiseList(e evidence.Evidence, list io.Reader, truncated func() bool, r 
 	replayed, user := judgeUserLog(&res, e, firmware)
 	if !judgeStale(&res, v, e.Bank, replayed) {
 		judgePCRs(&res, e, log, replayed, user, boot, read)
-		judgeBoot(&res, e, log, boot, user.records)
+		judgeBoot(&res, e, log, boot, user)
 		judgeSecureBoot(&res, e, log, boot)
 		verified := judgeRuntime(&res, e, list, truncated, firmware, p)
 		res.next(e, v, verified, p.Since)

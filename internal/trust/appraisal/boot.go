@@ -15,7 +15,7 @@ import (
 )
 
 // judgeBoot compares the judged registers with the release. user holds what user
-// space extended into them, by register, as its own log says; the registers'
+// space extended into them, as its own log says; the registers'
 // states say whether firmware's and user space's log together explain them. A
 // register into which user space extended is compared as the firmware left it.
 //
@@ -27,14 +27,14 @@ import (
 //     log's labels are those of the release;
 //  3. each event of a register of mode events is one that a rule allows;
 //  4. what user space extended is what the release names, in its order.
-func judgeBoot(res *Result, e evidence.Evidence, log *parsedLog, boot release.Boot, user map[int][]userRecord) {
+func judgeBoot(res *Result, e evidence.Evidence, log *parsedLog, boot release.Boot, user userMeasured) {
 	list := judged(boot)
 	if len(list) == 0 || len(e.PCRs) == 0 {
 		res.lower(ClaimBoot, None)
 		return
 	}
 	res.lower(ClaimBoot, Affirming)
-	held := firmwareValues(res, e, log, user)
+	held := firmwareValues(res, e, log, user.records)
 	firmware, mixed := fits(boot, held, log, e.Bank)
 	res.Firmware = firmware
 	for _, i := range list {
@@ -49,6 +49,9 @@ func judgeBoot(res *Result, e evidence.Evidence, log *parsedLog, boot release.Bo
 		switch {
 		case p.State == Unreadable:
 			res.lower(ClaimBoot, None)
+		case p.State == Unexplained && !user.whole && len(ref.UserEvents) > 0:
+			// What user space extended cannot be told from what it may extend.
+			res.lower(ClaimBoot, None)
 		case ref.Mode == release.Events:
 			p.State = judgeEvents(res, log, e.Bank, i, ref, p.State)
 		default:
@@ -56,7 +59,7 @@ func judgeBoot(res *Result, e evidence.Evidence, log *parsedLog, boot release.Bo
 			p.State = judgeExact(res, log, e.Bank, i, ref, held[i], p.State, firmware)
 		}
 		if explained {
-			if judgeUser(res, i, ref, user[i]) {
+			if judgeUser(res, i, ref, user.records[i]) {
 				p.State = Differs
 			}
 		}

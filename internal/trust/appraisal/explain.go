@@ -22,7 +22,7 @@ func Explain(boot release.Boot, log []byte, measured pcr.Values) Result {
 		}
 	}
 	judgePCRs(&res, e, parsed, replayed, userMeasured{whole: true}, boot, false)
-	judgeBoot(&res, e, parsed, boot, nil)
+	judgeBoot(&res, e, parsed, boot, userMeasured{whole: true})
 	res.Verdict = Affirming
 	for _, t := range res.Claims {
 		res.Verdict = join(res.Verdict, t)
