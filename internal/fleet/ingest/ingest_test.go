@@ -17,10 +17,12 @@ import (
 	"ward/internal/device/mqtt"
 	"ward/internal/fleet/ingest"
 	"ward/internal/format/dsse"
+	"ward/internal/trust/appraisal"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
+	"ward/internal/trust/verdict"
 )
 
 // Events go up once, in order, and are freed by receipts; a reader that knows
@@ -337,6 +339,11 @@ func TestReceivedAsJSON(t *testing.T) {
 		{At: when, Kind: ingest.KindEvent, Topic: "ward/v1/acme/pump-1/up/event", Tenant: "acme", Device: "pump-1", Event: e, Raw: r.Bytes, Held: true},
 		{At: when, Kind: ingest.KindFinding, Tenant: "acme", Device: "pump-1", Finding: &f},
 		{At: when, Kind: ingest.KindStatus, Tenant: "acme", Device: "pump-1", Retained: true, Status: presence.Status{State: presence.Lost, Tenant: "acme", Device: "pump-1", Boot: boot, Session: 1, Epoch: 1}},
+		{At: when, Kind: ingest.KindFinding, Tenant: "acme", Device: "pump-1", Finding: &f, Cleared: true},
+		{At: when, Kind: ingest.KindVerdict, Tenant: "acme", Device: "pump-1", Verdict: &verdict.Verdict{
+			Verdict: appraisal.Contraindicated, Claims: map[appraisal.Claim]appraisal.Tier{appraisal.ClaimQuote: appraisal.Contraindicated},
+			Findings: []finding.Finding{f, f, f, f, f}, Boot: "boot\nid", Asked: true,
+		}},
 		{At: when, Kind: ingest.KindReceipt, Tenant: "acme", Device: "pump-1", Sequence: 9},
 	} {
 		b, err := json.Marshal(want)
@@ -348,7 +355,7 @@ func TestReceivedAsJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 		got.Raw = want.Raw
-		if fmt.Sprint(got.Line()) != want.Line() || got.Held != want.Held || got.Kind != want.Kind || got.Event.ID != want.Event.ID {
+		if fmt.Sprint(got.Line()) != want.Line() || got.Held != want.Held || got.Kind != want.Kind || got.Event.ID != want.Event.ID || got.Cleared != want.Cleared {
 			t.Errorf("%s\nread as %+v", b, got)
 		}
 		if strings.Contains(want.Line(), "\n") {
