@@ -170,12 +170,13 @@ func (p Partitions) fields(m Measured) []Field {
 	return []Field{m.field("disk", p.Disk.String()), m.field("partitions", list)}
 }
 
-// Device is what a device said of itself over SPDM (Firmware Profile, 10.2.8,
+// Device is what a device said of itself over SPDM (Firmware Profile,
 // TCG_DEVICE_SECURITY_EVENT_DATA): its header alone.
 type Device struct {
-	Signature string // "SPDM Device Sec" or "SPDM Device Sec2"
-	Version   uint16
-	Type      uint32 // 0 none, 1 PCI, 2 USB
+	Signature      string // "SPDM Device Sec" or "SPDM Device Sec2"
+	Version        uint16
+	Type           uint32 // 0 none, 1 PCI, 2 USB
+	Authentication *uint8 // of the second form: 0 succeeded, 1 none, 2 no binding, 3 no signature, 4 failed, 255 no SPDM
 }
 
 func device(b []byte) Value {
@@ -186,7 +187,11 @@ func device(b []byte) Value {
 	if len(b) < header || !bytes.HasPrefix(b, []byte(signature)) {
 		return plain(eventlog.EVEFISPDMBlob, b)
 	}
-	return Device{untilNUL(string(b[:16])), binary.LittleEndian.Uint16(b[16:]), binary.LittleEndian.Uint32(b[24:])}
+	d := Device{Signature: untilNUL(string(b[:16])), Version: binary.LittleEndian.Uint16(b[16:]), Type: binary.LittleEndian.Uint32(b[24:])}
+	if b[len(signature)] == '2' {
+		d.Authentication = &b[18]
+	}
+	return d
 }
 
 // Kind is "spdm-device".
@@ -199,5 +204,9 @@ func (d Device) statement() string {
 	return "SPDM measurement of a " + kind
 }
 func (d Device) fields(m Measured) []Field {
-	return []Field{m.field("signature", d.Signature), m.field("version", d.Version), m.field("deviceType", d.Type)}
+	fields := []Field{m.field("signature", d.Signature), m.field("version", d.Version), m.field("deviceType", d.Type)}
+	if d.Authentication != nil {
+		fields = append(fields, m.field("authentication", *d.Authentication))
+	}
+	return fields
 }

@@ -26,7 +26,7 @@ type Label struct {
 	Name string
 }
 
-// Tag is a tagged event (Firmware Profile, 10.2.9, TCG_PCClientTaggedEvent).
+// Tag is a tagged event (Firmware Profile, TCG_PCClientTaggedEvent).
 type Tag struct {
 	ID   uint32
 	Name string // of an id that is known
@@ -206,7 +206,7 @@ func labelOf(kind eventlog.EventType) string {
 }
 
 // components are the names under which Trusted Firmware-A measures what it
-// starts (Arm Server Base Security Guide, DEN 0086, 4.3; event_log.h), and those
+// starts (Arm Server Base Security Guide, DEN 0086; event_log.h), and those
 // of U-Boot and EDK II.
 var components = map[string]string{
 	"BL_2":                       "trusted boot firmware",

@@ -42,6 +42,10 @@ type Locator struct {
 // sixteenth byte tells the form: NUL, "2" or "3".
 const sp800155 = "SP800-155 Event"
 
+// Signatures of records about SPDM devices that stand in NV indexes, not in PCRs
+// (Firmware Profile 1.06).
+const spdmInstance, spdmDynamic = "NvIndexInstance", "NvIndexDynamic "
+
 func noAction(b []byte) Value {
 	switch {
 	case bytes.HasPrefix(b, []byte("Spec ID Event")):
@@ -50,6 +54,8 @@ func noAction(b []byte) Value {
 		return Locality{b[len(eventlog.LocalitySignature)]}
 	case bytes.HasPrefix(b, []byte(sp800155)):
 		return manifest(b)
+	case bytes.HasPrefix(b, []byte(spdmInstance)), bytes.HasPrefix(b, []byte(spdmDynamic)):
+		return Label{"spdm-record", untilNUL(string(b[:min(len(b), len(spdmInstance)+1)]))}
 	}
 	return plain(eventlog.EVNoAction, b)
 }

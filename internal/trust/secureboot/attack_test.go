@@ -322,3 +322,36 @@ func TestManyKeys(t *testing.T) {
 		t.Errorf("%d findings: %+v", len(fs), fs)
 	}
 }
+
+// What makes a part unknown leaves no value of it behind, for a caller that does
+// not look at the problems.
+//
+// Verifies: SR-007
+func TestUnknownPartsHoldNothing(t *testing.T) {
+	on := config(global, "SecureBoot", []byte{1})
+	for name, events := range map[string][]event{
+		"measured behind":  append(good(), on),
+		"two separators":   append(good(), separator()),
+		"measured twice":   insert(atPK, on),
+		"error separator":  with(atSeparator, event{eventlog.EVSeparator, []byte{1, 0, 0, 0}, nil, 7}),
+		"unexplained":      insert(atPK, event{eventlog.EVEFIAction, []byte("x"), []byte("y"), 7}),
+		"separators alone": {separator(), separator()},
+	} {
+		s := secureboot.Derive(mustParse(t, logOf(events...)), pcr.SHA256)
+		if s.Enabled != (secureboot.Switch{}) || len(s.Problems) == 0 {
+			t.Errorf("%s: %+v, problems %+v", name, s.Enabled, s.Problems)
+		}
+	}
+	s := secureboot.Derive(mustParse(t, logOf(append(good(), config(imageSecurity, "db", hashes('d')))...)), pcr.SHA256)
+	if s.DB.Measured || len(s.DB.Keys) > 0 || !s.Enabled.On {
+		t.Errorf("db again behind: %+v", s.DB)
+	}
+	s = secureboot.Derive(mustParse(t, logOf(insert(atDBX, config(imageSecurity, "db", hashes('d')))...)), pcr.SHA256)
+	if s.DB.Measured || len(s.DB.Keys) > 0 {
+		t.Errorf("db twice: %+v", s.DB)
+	}
+	s = secureboot.Derive(mustParse(t, logOf(append(good(), authority(shim, "SbatLevel", []byte("sbat,1,2030010100\n")))...)), pcr.SHA256)
+	if s.Shim.SBAT != (secureboot.SBAT{}) {
+		t.Errorf("SBAT level twice: %+v", s.Shim.SBAT)
+	}
+}
