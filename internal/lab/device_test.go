@@ -39,7 +39,7 @@ func (w timelineOf) Write(b []byte) (int, error) {
 // strange program, the daemon's death and the clean end; then the two other
 // attacks and an update, each a boot of its own.
 //
-// Verifies: SR-001 SR-002 SR-005 SR-010 SR-011 SR-012 SR-014 SR-016 SR-018 SR-022 SR-025 SR-028
+// Verifies: SR-001 SR-002 SR-005 SR-010 SR-011 SR-012 SR-014 SR-016 SR-018 SR-022 SR-025 SR-028 SR-029 SR-030 SR-031
 func TestDevice(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
@@ -64,6 +64,8 @@ func TestDevice(t *testing.T) {
 	t.Run("the event log replays to the TPM's registers, in our reader and in tpm2-tools'", func(t *testing.T) { eventLogAgrees(ctx, t, s) })
 	t.Run("the daemon holds no privilege and listens on no network socket", func(t *testing.T) { unprivileged(ctx, t, s) })
 	t.Run("wardctl status tells it at the bedside", func(t *testing.T) { bedside(ctx, t, s) })
+	t.Run("evidence of the device convinces wardctl and tpm2_checkquote", func(t *testing.T) { attested(ctx, t, s) })
+	t.Run("the fleet asks again, and judges itself", func(t *testing.T) { asked(ctx, t, s) })
 	t.Run("a strange program is seen by an independent reader", func(t *testing.T) {
 		if _, err := unknownProgram(ctx, s); err != nil {
 			t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"ward/internal/lab/image"
 	"ward/internal/lab/stranger"
 	"ward/internal/lab/vm"
+	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 )
@@ -74,6 +75,14 @@ func (s *Stage) goodBoot(ctx context.Context) error {
 		return err
 	}
 	s.Line.Say("fleet", "%s of %s connected with its TPM's key: release %s, session %d, boot %.8s", birth.Device, birth.Tenant, birth.Status.Release, birth.Status.Session, birth.Status.Boot)
+	attested, err := s.AwaitAttested(ctx, mark)
+	if err != nil {
+		return err
+	}
+	if at := attested.Verdict; at.Verdict != appraisal.Affirming && birth.Status.Release == Version {
+		return s.explain(fmt.Errorf("the fleet's own verdict on the untouched device is %s (%v): %+v", at.Verdict, at.Claims, at.Findings))
+	}
+	s.Line.Say("fleet", "asked for evidence; its quotes answer the question: %s by the fleet's own appraisal, %.1f s after the birth", attested.Verdict.Verdict, attested.At.Sub(birth.At).Seconds())
 	return nil
 }
 

@@ -27,14 +27,26 @@ type Fleet struct {
 	changed  chan struct{} // closed and replaced at every message
 }
 
+// Released is what the fleet judges devices by; each is a file or folder.
+type Released struct {
+	Devices                 string // the devices' attestation keys
+	Manifest, Baseline, Key string // of the release
+}
+
+// askEvery is how often the lab's fleet asks a device, so that a test need not
+// wait for an hour.
+const askEvery = 20 * time.Second
+
 // StartFleet starts the backend against the broker. The certificate is the
-// backend's own; receipts are signed with the lab's receipt key.
-func StartFleet(pki *PKI, program, broker, dir string) (*Fleet, error) {
+// backend's own; receipts and questions are signed with the lab's keys.
+func StartFleet(pki *PKI, program, broker, dir string, r Released) (*Fleet, error) {
 	f := &Fleet{log: newBoundedBuffer(1 << 20), done: make(chan struct{}), changed: make(chan struct{})}
 	f.cmd = exec.Command(program, "listen", "--json",
 		"--broker", "tls://"+broker, "--server-name", BrokerName,
 		"--ca", pki.File("fleet-ca.crt"), "--cert", pki.File("backend.crt"), "--key", pki.File("backend.key"),
-		"--receipt-key", pki.File("receipt.key"), "--state", filepath.Join(dir, "fleet.state"))
+		"--receipt-key", pki.File("receipt.key"), "--state", filepath.Join(dir, "fleet.state"),
+		"--challenge-key", pki.File("challenge.key"), "--challenge-every", askEvery.String(), "--devices", r.Devices,
+		"--release", r.Manifest, "--release-key", r.Key, "--baseline", r.Baseline)
 	f.cmd.Stderr = f.log
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := f.cmd.StdoutPipe()

@@ -197,15 +197,19 @@ func (l *Lab) boot(ctx context.Context, c vm.Config) (*vm.VM, error) {
 }
 
 // Manufacture makes a device as a production line does: a TPM with its keys, a
-// certificate for the reporting key, a disk with the release.
+// certificate for the reporting key, a disk with the release. The public part of
+// its attestation key is left beside it, for the fleet.
 func (l *Lab) Manufacture(ctx context.Context, img *image.Image, manifest []byte, dir, id string) (*vm.Device, error) {
 	d, err := vm.NewDevice(ctx, dir, l.deviceConfig(img))
 	if err != nil {
 		return nil, err
 	}
-	cert, err := l.provision(ctx, d, id)
+	cert, ak, err := l.provision(ctx, d, id)
 	if err != nil {
 		return nil, fmt.Errorf("provision TPM: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, akFile), ak, 0o644); err != nil {
+		return nil, err
 	}
 	c := image.Contents{
 		UKI:   img.UKIs[image.Release].Path,
@@ -215,22 +219,31 @@ func (l *Lab) Manufacture(ctx context.Context, img *image.Image, manifest []byte
 	return d, img.NewDisk(ctx, d.Disk(), c)
 }
 
-func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) ([]byte, error) {
+// akFile is the public part of a device's attestation key, in the device's folder.
+const akFile = "ak.pem"
+
+// provision makes the TPM's keys and returns the certificate of the reporting key
+// and the public part of the attestation key, in PEM.
+func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (cert, ak []byte, err error) {
 	socket, stop, err := vm.ServeTPM(ctx, d)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer stop()
 	t, err := tpm.Open(socket)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer t.Close()
 	keys, err := t.ProvisionKeys(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return l.PKI.IssueDevice(keys.Reporting.Public, Tenant, id)
+	if ak, err = publicPEM(keys.AK.Public); err != nil {
+		return nil, nil, err
+	}
+	cert, err = l.PKI.IssueDevice(keys.Reporting.Public, Tenant, id)
+	return cert, ak, err
 }
 
 // Program compiles a command of this module for the host.

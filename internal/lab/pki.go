@@ -24,12 +24,13 @@ const BrokerName = "broker.ward.lab"
 // PKI is the lab's own public key infrastructure: made once, kept in a folder
 // that is never committed. Every key is ECDSA P-256.
 type PKI struct {
-	Dir     string
-	Fleet   Authority         // issues the broker's, the backend's and the devices' certificates
-	Foreign Authority         // an authority that no device trusts
-	Release *ecdsa.PrivateKey // signs release manifests
-	Stray   *ecdsa.PrivateKey // a release key that no device trusts
-	Receipt *ecdsa.PrivateKey // signs the fleet's receipts
+	Dir       string
+	Fleet     Authority         // issues the broker's, the backend's and the devices' certificates
+	Foreign   Authority         // an authority that no device trusts
+	Release   *ecdsa.PrivateKey // signs release manifests
+	Stray     *ecdsa.PrivateKey // a release key that no device trusts
+	Receipt   *ecdsa.PrivateKey // signs the fleet's receipts
+	Challenge *ecdsa.PrivateKey // signs the fleet's questions
 }
 
 // Authority is a certificate authority: a certificate and its key.
@@ -46,7 +47,7 @@ func OpenPKI(dir string) (*PKI, error) {
 	}
 	p := &PKI{Dir: dir}
 	var err error
-	for name, key := range map[string]**ecdsa.PrivateKey{"release": &p.Release, "stray": &p.Stray, "receipt": &p.Receipt} {
+	for name, key := range map[string]**ecdsa.PrivateKey{"release": &p.Release, "stray": &p.Stray, "receipt": &p.Receipt, "challenge": &p.Challenge} {
 		if *key, err = p.key(name); err != nil {
 			return nil, err
 		}
@@ -103,10 +104,15 @@ func (p *PKI) TrustAnchors() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	challenge, err := publicPEM(p.Challenge.Public())
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
-		"release/lab.pem":  release,
-		"receipt/lab.pem":  receipt,
-		"fleet/lab-ca.pem": pemBlock("CERTIFICATE", p.Fleet.Cert.Raw),
+		"challenge/lab.pem": challenge,
+		"release/lab.pem":   release,
+		"receipt/lab.pem":   receipt,
+		"fleet/lab-ca.pem":  pemBlock("CERTIFICATE", p.Fleet.Cert.Raw),
 	}, nil
 }
 

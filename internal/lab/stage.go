@@ -11,7 +11,9 @@ import (
 
 	"ward/internal/fleet/ingest"
 	"ward/internal/lab/disk"
+	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
+	"ward/internal/lab/tool"
 	"ward/internal/lab/vm"
 	"ward/internal/trust/event"
 	"ward/internal/trust/presence"
@@ -80,12 +82,36 @@ func (s *Stage) set(ctx context.Context) error {
 	if s.Broker, err = StartBroker(ctx, s.PKI, BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: Tenant, Devices: []string{DeviceID}}); err != nil {
 		return err
 	}
-	if s.Fleet, err = StartFleet(s.PKI, program, s.Broker.Address(), s.dir); err != nil {
+	if err := s.enrol(ctx, program); err != nil {
 		return err
 	}
-	s.Line.Say("fleet", "mosquitto on 127.0.0.1:%d (TLS 1.3, client certificates, access list), wardfleet listens", s.Broker.Port)
+	released := Released{Devices: s.devices(), Manifest: s.file("release.dsse"), Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.file("release.pem")}
+	if s.Fleet, err = StartFleet(s.PKI, program, s.Broker.Address(), s.dir, released); err != nil {
+		return err
+	}
+	s.Line.Say("fleet", "mosquitto on 127.0.0.1:%d (TLS 1.3, client certificates, access list), wardfleet listens and asks", s.Broker.Port)
 	return nil
 }
+
+// enrol tells the fleet what it judges the device by: its attestation key, the
+// release, and who signs releases.
+func (s *Stage) enrol(ctx context.Context, wardfleet string) error {
+	key, err := publicPEM(s.PKI.Release.Public())
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.WriteFile(s.file("release.pem"), key, 0o644), os.WriteFile(s.file("release.dsse"), s.Manifest, 0o644), os.MkdirAll(s.devices(), 0o755)); err != nil {
+		return err
+	}
+	_, err = tool.Run(ctx, wardfleet, "devices", "add", Tenant, DeviceID, "--devices", s.devices(), "--ak", s.AK())
+	return err
+}
+
+func (s *Stage) devices() string         { return s.file("devices") }
+func (s *Stage) file(name string) string { return filepath.Join(s.dir, name) }
+
+// AK is the file of the device's attestation key, the public part.
+func (s *Stage) AK() string { return filepath.Join(s.dir, "device", akFile) }
 
 // Boot boots the device with the kernel image that lies on its disk and waits
 // until its system is up.
@@ -153,6 +179,14 @@ func (s *Stage) AwaitVerdict(ctx context.Context, mark int) (ingest.Received, Ve
 		return r, v, fmt.Errorf("read verdict: %w", err)
 	}
 	return r, v, nil
+}
+
+// AwaitAttested waits for what the fleet itself says of the device, from quotes
+// that answer its question.
+func (s *Stage) AwaitAttested(ctx context.Context, mark int) (ingest.Received, error) {
+	return s.await(ctx, mark, "the fleet's own verdict", func(r ingest.Received) bool {
+		return r.Kind == ingest.KindVerdict && r.Verdict.Asked
+	})
 }
 
 // AwaitBirth waits until the device is connected.

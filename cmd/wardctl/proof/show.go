@@ -29,6 +29,7 @@ type evidenceReport struct {
 	Epoch          uint64            `json:"epoch"`
 	Sequence       uint64            `json:"sequence"`
 	Head           string            `json:"head"`
+	Qualifying     pcr.Digest        `json:"qualifying"` // what the quotes must answer, of nonce and head
 	Release        pcr.Digest        `json:"release"`
 	SBOM           pcr.Digest        `json:"sbom"`
 	Bank           string            `json:"bank"`
@@ -74,9 +75,10 @@ func newEvidenceShow() *cobra.Command {
 }
 
 func newEvidenceReport(e evidence.Evidence) evidenceReport {
+	question := quote.Qualifying(e.Nonce, e.Record.Head)
 	r := evidenceReport{
 		Tenant: e.Tenant, Device: e.Device, Boot: e.Boot, Nonce: e.Nonce, Epoch: e.Record.Epoch, Sequence: e.Record.Sequence,
-		Head: e.Record.Head.String(), Release: e.Release, SBOM: e.SBOM, Bank: e.Bank.String(), PCRs: e.PCRs,
+		Head: e.Record.Head.String(), Qualifying: question[:], Release: e.Release, SBOM: e.SBOM, Bank: e.Bank.String(), PCRs: e.PCRs,
 		BootQuote: newQuoteReport(e.BootQuote), ListQuote: newQuoteReport(e.ListQuote), Errors: make(map[string]string),
 		EventLogBytes: len(e.EventLog), EventLogDigest: e.EventLogDigest, UserLogBytes: len(e.UserLog),
 		From: e.From, IMABytes: len(e.IMA), IMATruncated: e.IMATruncated,

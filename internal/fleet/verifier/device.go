@@ -31,6 +31,7 @@ type device struct {
 	over         []past    // nonces that are over, the oldest first
 	log          pcr.Digest
 
+	last        pcr.Digest // SHA-256 of the last document, which the broker may deliver again
 	parts       evidence.Assembler
 	partCame    time.Time
 	windowBegun time.Time

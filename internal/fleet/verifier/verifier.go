@@ -7,6 +7,7 @@
 package verifier
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"ward/internal/format/chain"
+	"ward/internal/format/pcr"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -157,6 +159,11 @@ func (v *Verifier) Take(now time.Time, tenant, name string, message []byte, know
 		return nil
 	case err == nil:
 		d.documents++
+		sum := pcr.SHA256.Sum(document)
+		if bytes.Equal(sum, d.last) {
+			return nil // QoS 1 delivers at least once
+		}
+		d.last = sum
 		e, err = evidence.Parse(document)
 	}
 	if err != nil {

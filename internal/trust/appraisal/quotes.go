@@ -40,8 +40,8 @@ type vouched struct {
 //     registers whose values stand beside it (boot.quote-registers); the boot
 //     quote leaves PCR 10 out, the list quote is over PCR 10 alone;
 //  3. both are of one boot of the TPM, the boot quote first (boot.quote-mixed);
-//  4. neither the TPM's clock nor the record stands behind what was established
-//     before (boot.quote-replayed);
+//  4. the TPM's clock is later than what was established before, and the record
+//     does not stand behind it (boot.quote-replayed);
 //  5. within one boot of the kernel the TPM was not started anew, else the logs
 //     may be stale.
 //
@@ -159,9 +159,9 @@ func judgeClocks(res *Result, v *vouched, e evidence.Evidence, p Policy, boot, l
 	// A TPM that lost power without a shutdown may give clock values again that
 	// it gave before; it says so (Part 1, section 36.2), and within one start it
 	// never does.
-	if boot.Milliseconds < known.Clock.Milliseconds && (boot.Safe || sameStart(boot, known.Clock)) {
+	if boot.Milliseconds <= known.Clock.Milliseconds && (boot.Safe || sameStart(boot, known.Clock)) {
 		res.lower(ClaimQuote, Contraindicated)
-		res.find(finding.New(finding.QuoteReplayed, "the TPM's clock stands behind that of earlier evidence").
+		res.find(finding.New(finding.QuoteReplayed, "the TPM's clock is not later than that of earlier evidence").
 			Want(clockText(known.Clock), clockText(boot)))
 		return false
 	}

@@ -99,6 +99,12 @@ func TestQuotes(t *testing.T) {
 		{"the clock stands behind", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
 			p.Since = &appraisal.Since{Boot: "boot-1", Clock: later(d.Clock)}
 		}, c, []finding.Code{finding.QuoteReplayed}},
+		{"the same evidence once more", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
+			p.Since = appraise(t, d, *e).Next
+			p.Since.Clock = d.Clock
+			d.Clock.Milliseconds -= 100
+			d.Quote(t, e)
+		}, c, []finding.Code{finding.QuoteReplayed}},
 		{"the clock stands behind that of an earlier boot", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
 			known := later(d.Clock)
 			known.ResetCount--
@@ -112,10 +118,10 @@ func TestQuotes(t *testing.T) {
 			d.Quote(t, e)
 		}, appraisal.Affirming, nil},
 		{"the record stands behind", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
-			p.Since = &appraisal.Since{Boot: "boot-1", Clock: d.Clock, Epoch: 1, Sequence: 10}
+			p.Since = &appraisal.Since{Boot: "boot-1", Clock: earlier(d.Clock), Epoch: 1, Sequence: 10}
 		}, c, []finding.Code{finding.QuoteReplayed}},
 		{"the record begins anew", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
-			p.Since = &appraisal.Since{Boot: "boot-1", Clock: d.Clock, Epoch: 0, Sequence: 10}
+			p.Since = &appraisal.Since{Boot: "boot-1", Clock: earlier(d.Clock), Epoch: 0, Sequence: 10}
 		}, appraisal.Affirming, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -133,6 +139,8 @@ func TestQuotes(t *testing.T) {
 }
 
 func later(c quote.Clock) quote.Clock { c.Milliseconds++; return c }
+
+func earlier(c quote.Clock) quote.Clock { c.Milliseconds--; return c }
 
 func clone[M ~map[int]V, V ~[]byte](m M) M {
 	out := make(M)
