@@ -63,7 +63,7 @@ drills: deps ## run every attack drill, or those that DRILL names
 	@go run ./cmd/wardlab drill $(DRILL)
 
 bench: ## measure the packages on this host
-	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./internal/format/... ./internal/trust/... ./internal/device/...
+	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./internal/format/... ./internal/trust/... ./internal/device/... ./internal/fleet/...
 
 fuzz: ## fuzz every parser for FUZZTIME each, and stop at the first input that fails
 	@scripts/fuzz $(FUZZTIME)
