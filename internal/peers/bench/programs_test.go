@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -66,10 +68,12 @@ func firstVerdict(t *testing.T, b *table, wardd, how, tpmDevice string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	for name, files := range map[string]interface{ CopyTo(string) error }{"security": tree{kernel.SecurityFS()}, "sys": tree{kernel.SysFS()}} {
-		if err := files.CopyTo(filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
+	if err := errors.Join(
+		os.CopyFS(filepath.Join(dir, "security"), kernel.SecurityFS()),
+		os.CopyFS(filepath.Join(dir, "sys"), kernel.SysFS()),
+		os.Mkdir(filepath.Join(dir, "state"), 0o700),
+	); err != nil {
+		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(dir, "release.dsse"), d.Envelope(t))
 	writeFile(t, filepath.Join(dir, "baseline"), d.Baseline)
@@ -102,4 +106,74 @@ enabled = false
 		fmt.Sprintf("%.1fms, TPM beside it %.1fms", took[starts/2], tpmTook[starts/2]), took[starts/2], 60, "60ms")
 }
 
-type tree struct{ fsys interface{ fsOpen } }
+// patience bounds every wait; the daemon answers within some tens of milliseconds.
+const patience = 20 * time.Second
+
+// startOnce starts the daemon, waits for its verdict and ends it.
+func startOnce(t *testing.T, wardd, dir, config string) localapi.Verdict {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	cmd := exec.Command(wardd, "-config", config)
+	cmd.Stderr = &log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	client := localapi.NewClient(filepath.Join(dir, "wardd.sock"))
+	var verdict localapi.Verdict
+	for verdict.TookMS == 0 && ctx.Err() == nil {
+		if s, err := client.Status(ctx); err == nil {
+			verdict = s.Verdict
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil || verdict.TookMS == 0 {
+		t.Fatalf("the first verdict was not measured: %+v, %v: %s", verdict, err, log.String())
+	}
+	return verdict
+}
+
+// softwareTPM runs a TPM with Ward's keys and returns its socket.
+func softwareTPM(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "tpm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "socket")
+	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir,
+		"--server", "type=unixio,path="+socket, "--flags", "startup-clear,not-need-init")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		// The socket's file is there before swtpm listens on it.
+		if conn, err := net.Dial("unix", socket); err == nil {
+			conn.Close()
+			break
+		}
+		if time.Since(begun) > patience {
+			t.Fatal("swtpm does not listen")
+		}
+	}
+	d, err := tpm.Open(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := d.ProvisionKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return socket
+}
