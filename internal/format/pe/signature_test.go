@@ -146,6 +146,19 @@ func TestSignaturesRefuse(t *testing.T) {
 	}
 }
 
+// A good signature of one image whose digest is exchanged for that of another:
+// the attributes, which are signed, name the content's digest.
+func TestSignaturesRefuseAnotherDigest(t *testing.T) {
+	k, cert := key(t, "signer", nil, nil)
+	signed := sign(t, build(), k, cert)
+	other := petest.Build(petest.Section{Name: ".cmdline", Data: "quiet, other"}, petest.Section{Name: ".second", Data: "content"})
+	at := binary.LittleEndian.Uint32(signed[petest.DirectoryAt:])
+	forged := petest.Attach(other, bytes.ReplaceAll(signed[at+8:], digest(t, build()), digest(t, other)))
+	if list, err := signatures(t, forged); err == nil || !strings.Contains(err.Error(), "its content was changed") {
+		t.Errorf("%d signatures, error %v", len(list), err)
+	}
+}
+
 // Any bytes as an image, and any as the signature of a good one: no panic, and
 // nothing but the signer's own signature holds.
 func FuzzSignatures(f *testing.F) {
