@@ -11,7 +11,7 @@ DRILL ?=
 VERSION ?= 0.1.0
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X ward/internal/daemon.version=$(VERSION)'
 
-.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills bench fuzz fuzz-smoke docs lint yocto-modules yocto-parse clean
+.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills bench microbench fuzz fuzz-smoke docs lint yocto-modules yocto-parse clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,7 +63,13 @@ demo: deps ## show the main job on the virtual device: boot, verdict, three atta
 drills: deps ## run every attack drill, or those that DRILL names
 	@go run ./cmd/wardlab drill $(DRILL)
 
-bench: ## measure the packages on this host
+bench: deps ## measure against the budgets and beside other programs, and print the table; docs/benchmarks.md reads it
+	@rm -f bin/bench.txt
+	@mkdir -p bin
+	@go -C internal/peers test -count=1 -timeout 20m -run '^TestMeasure$$' ./bench -measure ../../../bin/bench.txt
+	@cat bin/bench.txt
+
+microbench: ## run the benchmarks of the packages
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./internal/format/... ./internal/trust/... ./internal/device/... ./internal/fleet/...
 
 fuzz: ## fuzz every parser for FUZZTIME each, and stop at the first input that fails
