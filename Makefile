@@ -41,9 +41,10 @@ staticcheck:
 unit: ## run the unit tests: packages, commands, architecture rules, requirements, generated documents
 	@go test ./...
 
+# go mod verify stumbles over a module that is replaced by a folder.
 nested: ## check the modules inside this one; the comparison with peers in its short form
 	@for m in $$(find . -mindepth 2 -name go.mod -not -path './.*' -not -path '*/testdata/*'); do \
-		d=$$(dirname $$m); go -C $$d mod verify >/dev/null; \
+		d=$$(dirname $$m); grep -q '^replace ward ' $$m || go -C $$d mod verify >/dev/null; \
 		if [ -n "$$(go -C $$d list ./... 2>/dev/null)" ]; then go -C $$d vet ./...; go -C $$d test -short ./...; fi; \
 	done
 
