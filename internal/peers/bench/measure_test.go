@@ -2,10 +2,13 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -40,6 +43,7 @@ func TestMeasure(t *testing.T) {
 	lists(t, &b)
 	appraisals(t, &b)
 	following(t, &b)
+	fleet(t, &b)
 	programs(t, &b)
 	var text bytes.Buffer
 	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
@@ -55,24 +59,49 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// byTurns runs functions one after the other, round by round, for about as long
-// as asked, and returns the best time of each.
-func byTurns(long time.Duration, functions ...func()) []time.Duration {
-	best := make([]time.Duration, len(functions))
-	const least = 5
-	for round, begun := 0, time.Now(); round < least || time.Since(begun) < long; round++ {
-		for i, f := range functions {
-			start := time.Now()
-			f()
-			if d := time.Since(start); round == 0 || d < best[i] {
-				best[i] = d
-			}
-		}
+// least is how long one turn takes at least: short work is repeated until the
+// clock's steps and one collection of garbage no longer matter.
+const least = 2 * time.Millisecond
+
+// taken are the times that one function took, one for each round.
+type taken []time.Duration
+
+func median[T cmp.Ordered](list []T) T { return slices.Sorted(slices.Values(list))[len(list)/2] }
+
+// over is the median of the rounds' ratios: both times of a ratio are of the
+// same moment.
+func (m taken) over(other taken) float64 {
+	ratios := make([]float64, len(m))
+	for i := range m {
+		ratios[i] = float64(m[i]) / float64(other[i])
 	}
-	return best
+	return median(ratios)
 }
 
-func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
+// byTurns runs functions by turns, each as often as the others at the head of a
+// round. What each leaves to the garbage collector is collected before the next.
+func byTurns(rounds int, functions ...func()) []taken {
+	repeat := make([]int, len(functions))
+	for i, f := range functions {
+		f() // what is done but once, and the memory that it fills
+		start := time.Now()
+		f()
+		repeat[i] = 1 + int(least/max(time.Since(start), 1))
+	}
+	all := make([]taken, len(functions))
+	for round := range rounds {
+		for turn := range functions {
+			i := (round + turn) % len(functions)
+			runtime.GC()
+			start := time.Now()
+			for range repeat[i] {
+				functions[i]()
+			}
+			all[i] = append(all[i], time.Since(start)/time.Duration(repeat[i]))
+		}
+	}
+	return all
+}
 
 // short rounds a time to three digits or so.
 func short(d time.Duration) string {
