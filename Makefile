@@ -5,7 +5,7 @@ SHELL := bash
 
 PROGRAMS := wardd wardctl wardrelease wardfleet wardlab
 FUZZTIME ?= 10s
-SMOKE := 2000x
+SMOKE := 1000x
 BENCHTIME ?= 1s
 DRILL ?=
 VERSION ?= 0.1.0
