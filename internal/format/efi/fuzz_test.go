@@ -3,20 +3,13 @@ package efi_test
 import (
 	"os"
 	"path/filepath"
-	"runtime/metrics"
 	"testing"
 	"unicode/utf16"
 
+	"ward/internal/alloctest"
 	"ward/internal/format/efi"
 	"ward/internal/format/eventlog"
 )
-
-// allocated is how many bytes the program has allocated so far.
-func allocated() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
-}
 
 // FuzzParse gives the same bytes to every parser: none may panic, and what the
 // parsers hand out may not be longer than what they were given, nor all of it
@@ -45,9 +38,9 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const factor, floor = 128, 64 << 10
-		before := allocated()
+		before := alloctest.Bytes()
 		defer func() {
-			if used, most := allocated()-before, uint64(floor+factor*len(b)); used > most {
+			if used, most := alloctest.Bytes()-before, uint64(floor+factor*len(b)); used > most {
 				t.Errorf("%d bytes of input, %d allocated, at most %d", len(b), used, most)
 			}
 		}()
