@@ -26,7 +26,7 @@ var ErrNoCertificate = errors.New("the TPM holds no EK certificate")
 // EKCertificate reads the TPM maker's certificate for the endorsement key, in
 // DER: P-256 before P-384 before RSA-2048. It is not verified here.
 func (t *TPM) EKCertificate(ctx context.Context) ([]byte, error) {
-	return run(ctx, t, "read EK certificate", func(c channel) ([]byte, error) {
+	return run(ctx, t, "read EK certificate", func(c *channel) ([]byte, error) {
 		for _, index := range ekCertificates {
 			der, err := readNV(c, index)
 			if errors.Is(err, tpm2.TPMRCHandle) {
@@ -47,7 +47,7 @@ func (t *TPM) EKCertificate(ctx context.Context) ([]byte, error) {
 }
 
 // readNV reads a whole NV index with its own, empty authorisation.
-func readNV(c channel, index uint32) ([]byte, error) {
+func readNV(c *channel, index uint32) ([]byte, error) {
 	rsp, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(c)
 	if err != nil {
 		return nil, err

@@ -39,13 +39,13 @@ func signing(restricted bool) tpm2.TPMTPublic {
 // reporting key. Keys that are there are kept, so it can be repeated; another
 // object at one of the handles gives ErrOccupied and is not touched.
 func (t *TPM) ProvisionKeys(ctx context.Context) (Keys, error) {
-	return run(ctx, t, "provision keys", func(c channel) (Keys, error) {
+	return run(ctx, t, "provision keys", func(c *channel) (Keys, error) {
 		var k Keys
 		var err error
 		if k.SRK, err = provision(c, HandleSRK, tpm2.ECCSRKTemplate, createRoot); err != nil {
 			return k, fmt.Errorf("storage root key: %w", err)
 		}
-		child := func(c channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
+		child := func(c *channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
 			return createChild(c, k.SRK, template)
 		}
 		if k.AK, err = provision(c, HandleAK, signing(true), child); err != nil {
@@ -63,7 +63,7 @@ func (t *TPM) ProvisionKeys(ctx context.Context) (Keys, error) {
 
 // provision returns the key at a persistent handle, and makes it when there is
 // none.
-func provision(c channel, handle uint32, template tpm2.TPMTPublic, create func(channel, tpm2.TPMTPublic) (tpm2.NamedHandle, error)) (Key, error) {
+func provision(c *channel, handle uint32, template tpm2.TPMTPublic, create func(*channel, tpm2.TPMTPublic) (tpm2.NamedHandle, error)) (Key, error) {
 	key, public, err := readPublic(c, handle)
 	if err == nil {
 		template.Unique = public.Unique
@@ -79,7 +79,7 @@ func provision(c channel, handle uint32, template tpm2.TPMTPublic, create func(c
 	if err != nil {
 		return Key{}, err
 	}
-	defer c.flush(object.Handle)
+	defer c.Flush(object.Handle)
 	if _, err := (tpm2.EvictControl{
 		Auth:             tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
 		ObjectHandle:     object,
@@ -91,7 +91,7 @@ func provision(c channel, handle uint32, template tpm2.TPMTPublic, create func(c
 	return key, err
 }
 
-func createRoot(c channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
+func createRoot(c *channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
 	rsp, err := tpm2.CreatePrimary{
 		PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
 		InPublic:      tpm2.New2B(template),
@@ -102,7 +102,7 @@ func createRoot(c channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
 	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
 }
 
-func createChild(c channel, parent Key, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
+func createChild(c *channel, parent Key, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
 	created, err := tpm2.Create{ParentHandle: parent.handle(), InPublic: tpm2.New2B(template)}.Execute(c)
 	if err != nil {
 		return tpm2.NamedHandle{}, fmt.Errorf("create: %w", err)
@@ -116,7 +116,7 @@ func createChild(c channel, parent Key, template tpm2.TPMTPublic) (tpm2.NamedHan
 
 // certify has the attestation key state that the key lives in this TPM
 // (TPM2_Certify, Part 3, section 18.2).
-func certify(c channel, key, ak Key) (Certification, error) {
+func certify(c *channel, key, ak Key) (Certification, error) {
 	rsp, err := tpm2.Certify{
 		ObjectHandle: key.handle(),
 		SignHandle:   ak.handle(),
@@ -140,13 +140,13 @@ func (k Key) handle() tpm2.AuthHandle {
 // ReadPublic reads the public part of a persistent P-256 key
 // (TPM2_ReadPublic, Part 3, section 12.4). No key there gives ErrNoKey.
 func (t *TPM) ReadPublic(ctx context.Context, handle uint32) (Key, error) {
-	return run(ctx, t, fmt.Sprintf("read key 0x%08x", handle), func(c channel) (Key, error) {
+	return run(ctx, t, fmt.Sprintf("read key 0x%08x", handle), func(c *channel) (Key, error) {
 		key, _, err := readPublic(c, handle)
 		return key, err
 	})
 }
 
-func readPublic(c channel, handle uint32) (Key, *tpm2.TPMTPublic, error) {
+func readPublic(c *channel, handle uint32) (Key, *tpm2.TPMTPublic, error) {
 	rsp, err := tpm2.ReadPublic{ObjectHandle: tpm2.TPMHandle(handle)}.Execute(c)
 	if errors.Is(err, tpm2.TPMRCHandle) {
 		return Key{}, nil, fmt.Errorf("%w: %w", ErrNoKey, err)

@@ -26,7 +26,7 @@ func (t *TPM) ReadPCRs(ctx context.Context, bank pcr.Algorithm, indexes []int) (
 			return nil, fmt.Errorf("read PCRs: there is no PCR %d", i)
 		}
 	}
-	return run(ctx, t, "read PCRs", func(c channel) (pcr.Values, error) {
+	return run(ctx, t, "read PCRs", func(c *channel) (pcr.Values, error) {
 		for range maxPCRRounds {
 			values, err := readPCRs(c, bank, indexes)
 			if !errors.Is(err, errPCRsMove) {
@@ -37,7 +37,7 @@ func (t *TPM) ReadPCRs(ctx context.Context, bank pcr.Algorithm, indexes []int) (
 	})
 }
 
-func readPCRs(c channel, bank pcr.Algorithm, indexes []int) (pcr.Values, error) {
+func readPCRs(c *channel, bank pcr.Algorithm, indexes []int) (pcr.Values, error) {
 	values := make(pcr.Values, len(indexes))
 	var counter uint32
 	for first := true; len(values) < len(indexes); first = false {

@@ -31,7 +31,7 @@ func (t *TPM) Quote(ctx context.Context, qualifying [32]byte, bank pcr.Algorithm
 		quote  quote.Quote
 		values pcr.Values
 	}
-	a, err := run(ctx, t, "quote", func(c channel) (answer, error) {
+	a, err := run(ctx, t, "quote", func(c *channel) (answer, error) {
 		ak, _, err := readPublic(c, HandleAK)
 		if err != nil {
 			return answer{}, err

@@ -55,7 +55,7 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
 	defer cancel()
-	return run(ctx, s.tpm, "sign with TPM", func(c channel) ([]byte, error) {
+	return run(ctx, s.tpm, "sign with TPM", func(c *channel) ([]byte, error) {
 		rsp, err := tpm2.Sign{
 			KeyHandle:  s.key.handle(),
 			Digest:     tpm2.TPM2BDigest{Buffer: digest},

@@ -12,6 +12,7 @@ import (
 	"crypto/ecdsa"
 	"errors"
 
+	"ward/internal/device/tpm/link"
 	"ward/internal/format/pcr"
 )
 
@@ -23,27 +24,29 @@ const (
 	HandleReporting uint32 = 0x81001001 // reporting LDevID, mTLS to the broker
 )
 
-// What can go wrong, for those who branch on it.
+// What can go wrong, for those who branch on it. The first group comes from the
+// way to the TPM (package link says more of each).
 var (
-	// ErrAbsent: the TPM's device file or socket is not there.
-	ErrAbsent = errors.New("there is no TPM")
-	// ErrLockout: the TPM's dictionary attack protection refuses; it ends by
-	// itself or with the lockout authorisation.
-	ErrLockout = errors.New("the TPM is in dictionary attack lockout")
-	// ErrBusy: the TPM kept answering that it is busy until the bound.
-	ErrBusy = errors.New("the TPM stays busy")
-	// ErrTimeout: the TPM did not answer in time.
-	ErrTimeout = errors.New("the TPM does not answer")
-	// ErrResponse: the TPM's answer is cut short or not a TPM response.
-	ErrResponse = errors.New("the TPM's answer is malformed")
-	// ErrTransport: the device file or socket failed.
-	ErrTransport = errors.New("the TPM cannot be reached")
+	ErrAbsent        = link.ErrAbsent        // there is no device file or socket
+	ErrTransport     = link.ErrTransport     // the device file or socket failed
+	ErrTimeout       = link.ErrTimeout       // no answer in time
+	ErrResponse      = link.ErrResponse      // the answer is no TPM response, or not complete
+	ErrTampered      = link.ErrTampered      // the answer was changed on its way
+	ErrBusy          = link.ErrBusy          // busy until the bound of the retries
+	ErrExhausted     = link.ErrExhausted     // others hold its slots for objects or sessions
+	ErrNVRate        = link.ErrNVRate        // NV memory is protected from wear
+	ErrNVUnavailable = link.ErrNVUnavailable // NV memory cannot be written
+	ErrNVSpace       = link.ErrNVSpace       // NV memory is full
+	ErrLockout       = link.ErrLockout       // dictionary attack lockout: wait, or use its authorisation
+	ErrAuthorization = link.ErrAuthorization // an authorisation that Ward does not have
+	ErrReset         = link.ErrReset         // the TPM was reset in the middle of an operation
+	ErrNotStarted    = link.ErrNotStarted    // no TPM2_Startup since the last reset
+	ErrFailure       = link.ErrFailure       // failure mode, or a firmware update of the TPM
+
 	// ErrNoKey: there is no key at the handle.
 	ErrNoKey = errors.New("no key at this TPM handle")
 	// ErrOccupied: another object than Ward's lies at the handle.
 	ErrOccupied = errors.New("the TPM handle holds another key")
-	// ErrAuthorization: the TPM wants an authorisation that Ward does not have.
-	ErrAuthorization = errors.New("the TPM refuses the authorisation")
 )
 
 // Key is the public part of a key in the TPM.
