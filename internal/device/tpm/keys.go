@@ -37,21 +37,22 @@ func signing(restricted bool) tpm2.TPMTPublic {
 // the storage root key (TCG's P-256 template), the attestation key and the
 // reporting key, each persistent, and has the attestation key certify the
 // reporting key. Keys that are there are kept, so it can be repeated; another
-// object at one of the handles gives ErrOccupied and is not touched.
+// object at one of the handles gives ErrOccupied and is not touched, an owner
+// whose authorisation was not given ErrOwned.
 func (t *TPM) ProvisionKeys(ctx context.Context) (Keys, error) {
 	return run(ctx, t, "provision keys", func(c *channel) (Keys, error) {
 		var k Keys
 		var err error
-		if k.SRK, err = provision(c, HandleSRK, tpm2.ECCSRKTemplate, createRoot); err != nil {
+		if k.SRK, err = t.provision(c, HandleSRK, tpm2.ECCSRKTemplate, t.createRoot); err != nil {
 			return k, fmt.Errorf("storage root key: %w", err)
 		}
 		child := func(c *channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
 			return createChild(c, k.SRK, template)
 		}
-		if k.AK, err = provision(c, HandleAK, signing(true), child); err != nil {
+		if k.AK, err = t.provision(c, HandleAK, signing(true), child); err != nil {
 			return k, fmt.Errorf("attestation key: %w", err)
 		}
-		if k.Reporting, err = provision(c, HandleReporting, signing(false), child); err != nil {
+		if k.Reporting, err = t.provision(c, HandleReporting, signing(false), child); err != nil {
 			return k, fmt.Errorf("reporting key: %w", err)
 		}
 		if k.Certification, err = certify(c, k.Reporting, k.AK); err != nil {
@@ -63,7 +64,7 @@ func (t *TPM) ProvisionKeys(ctx context.Context) (Keys, error) {
 
 // provision returns the key at a persistent handle, and makes it when there is
 // none.
-func provision(c *channel, handle uint32, template tpm2.TPMTPublic, create func(*channel, tpm2.TPMTPublic) (tpm2.NamedHandle, error)) (Key, error) {
+func (t *TPM) provision(c *channel, handle uint32, template tpm2.TPMTPublic, create func(*channel, tpm2.TPMTPublic) (tpm2.NamedHandle, error)) (Key, error) {
 	key, public, err := readPublic(c, handle)
 	if err == nil {
 		template.Unique = public.Unique
@@ -80,24 +81,31 @@ func provision(c *channel, handle uint32, template tpm2.TPMTPublic, create func(
 		return Key{}, err
 	}
 	defer c.Flush(object.Handle)
+	owner, err := t.owner(c)
+	if err != nil {
+		return Key{}, err
+	}
+	defer done(c, owner)
 	if _, err := (tpm2.EvictControl{
-		Auth:             tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
+		Auth:             owner,
 		ObjectHandle:     object,
 		PersistentHandle: tpm2.TPMIDHPersistent(handle),
 	}).Execute(c); err != nil {
-		return Key{}, fmt.Errorf("make persistent: %w", err)
+		return Key{}, fmt.Errorf("make persistent: %w", owned(err))
 	}
 	key, _, err = readPublic(c, handle)
 	return key, err
 }
 
-func createRoot(c *channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
-	rsp, err := tpm2.CreatePrimary{
-		PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
-		InPublic:      tpm2.New2B(template),
-	}.Execute(c)
+func (t *TPM) createRoot(c *channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
+	owner, err := t.owner(c)
 	if err != nil {
-		return tpm2.NamedHandle{}, fmt.Errorf("create primary: %w", err)
+		return tpm2.NamedHandle{}, err
+	}
+	defer done(c, owner)
+	rsp, err := tpm2.CreatePrimary{PrimaryHandle: owner, InPublic: tpm2.New2B(template)}.Execute(c)
+	if err != nil {
+		return tpm2.NamedHandle{}, fmt.Errorf("create primary: %w", owned(err))
 	}
 	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
 }
@@ -129,12 +137,11 @@ func certify(c *channel, key, ak Key) (Certification, error) {
 }
 
 // handle names the key for a command, with its empty authorisation.
-func (k Key) handle() tpm2.AuthHandle {
-	return tpm2.AuthHandle{
-		Handle: tpm2.TPMHandle(k.Handle),
-		Name:   tpm2.TPM2BName{Buffer: k.Name},
-		Auth:   tpm2.PasswordAuth(nil),
-	}
+func (k Key) handle() tpm2.AuthHandle { return k.with(tpm2.PasswordAuth(nil)) }
+
+// with names the key for a command that a session authorises.
+func (k Key) with(session tpm2.Session) tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: tpm2.TPMHandle(k.Handle), Name: tpm2.TPM2BName{Buffer: k.Name}, Auth: session}
 }
 
 // ReadPublic reads the public part of a persistent P-256 key
@@ -158,23 +165,32 @@ func readPublic(c *channel, handle uint32) (Key, *tpm2.TPMTPublic, error) {
 	if err != nil {
 		return Key{}, nil, fmt.Errorf("%w: %w", ErrResponse, err)
 	}
-	name, err := tpm2.ObjectName(public)
-	if err != nil || !bytes.Equal(name.Buffer, rsp.Name.Buffer) {
+	key, err := keyOf(handle, public)
+	if err == nil && !bytes.Equal(key.Name, rsp.Name.Buffer) {
 		return Key{}, nil, fmt.Errorf("%w: the name is not the one of the public area", ErrResponse)
 	}
+	return key, public, err
+}
+
+// keyOf reads a P-256 key from its public area.
+func keyOf(handle uint32, public *tpm2.TPMTPublic) (Key, error) {
+	name, err := tpm2.ObjectName(public)
+	if err != nil {
+		return Key{}, fmt.Errorf("%w: %w", ErrResponse, err)
+	}
 	if public.Type != tpm2.TPMAlgECC {
-		return Key{}, nil, fmt.Errorf("%w: it is not an elliptic curve key", ErrOccupied)
+		return Key{}, fmt.Errorf("%w: it is not an elliptic curve key", ErrOccupied)
 	}
 	pub, err := tpm2.Pub(*public)
 	if err != nil {
-		return Key{}, nil, fmt.Errorf("%w: %w", ErrResponse, err)
+		return Key{}, fmt.Errorf("%w: %w", ErrResponse, err)
 	}
 	ec, ok := pub.(*ecdsa.PublicKey)
 	if !ok || ec.Curve != elliptic.P256() {
-		return Key{}, nil, fmt.Errorf("%w: it is not on the curve P-256", ErrOccupied)
+		return Key{}, fmt.Errorf("%w: it is not on the curve P-256", ErrOccupied)
 	}
 	if _, err := ec.ECDH(); err != nil {
-		return Key{}, nil, fmt.Errorf("%w: %w", ErrResponse, err)
+		return Key{}, fmt.Errorf("%w: %w", ErrResponse, err)
 	}
-	return Key{Handle: handle, Public: ec, Name: name.Buffer, Area: tpm2.Marshal(*public)}, public, nil
+	return Key{Handle: handle, Public: ec, Name: name.Buffer, Area: tpm2.Marshal(*public)}, nil
 }

@@ -19,7 +19,8 @@ var errPCRsMove = errors.New("registers were extended while they were read")
 // ReadPCRs reads registers of one bank (TPM2_PCR_Read, Part 3, section 22.4).
 // All values are of one moment: when the TPM's update counter moves between
 // two commands, they are read anew, at most 5 times. A bank that the TPM does
-// not have is an error.
+// not have is an error. When the TPM is pinned, nobody between it and the
+// processor can change the values; else only a quote vouches for them.
 func (t *TPM) ReadPCRs(ctx context.Context, bank pcr.Algorithm, indexes []int) (pcr.Values, error) {
 	for _, i := range indexes {
 		if i < 0 || i >= pcr.Count {
@@ -27,8 +28,12 @@ func (t *TPM) ReadPCRs(ctx context.Context, bank pcr.Algorithm, indexes []int) (
 		}
 	}
 	return run(ctx, t, "read PCRs", func(c *channel) (pcr.Values, error) {
+		session, err := t.auditPinned(c)
+		if err != nil {
+			return nil, err
+		}
 		for range maxPCRRounds {
-			values, err := readPCRs(c, bank, indexes)
+			values, err := readPCRs(c, bank, indexes, session...)
 			if !errors.Is(err, errPCRsMove) {
 				return values, err
 			}
@@ -37,7 +42,24 @@ func (t *TPM) ReadPCRs(ctx context.Context, bank pcr.Algorithm, indexes []int) (
 	})
 }
 
-func readPCRs(c *channel, bank pcr.Algorithm, indexes []int) (pcr.Values, error) {
+// auditPinned opens the session that authenticates answers of commands that
+// take no authorisation, if the TPM is pinned.
+func (t *TPM) auditPinned(c *channel) ([]tpm2.Session, error) {
+	t.mu.Lock()
+	pinned := t.pin != nil
+	t.mu.Unlock()
+	if !pinned {
+		return nil, nil
+	}
+	root, _, err := t.storageSalt(c)
+	if err != nil {
+		return nil, err
+	}
+	session, err := protected(c, root, tpm2.Audit())
+	return []tpm2.Session{session}, err
+}
+
+func readPCRs(c *channel, bank pcr.Algorithm, indexes []int, session ...tpm2.Session) (pcr.Values, error) {
 	values := make(pcr.Values, len(indexes))
 	var counter uint32
 	for first := true; len(values) < len(indexes); first = false {
@@ -49,7 +71,7 @@ func readPCRs(c *channel, bank pcr.Algorithm, indexes []int) (pcr.Values, error)
 		}
 		rsp, err := tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
 			{Hash: tpm2.TPMAlgID(bank), PCRSelect: tpm2.PCClientCompatible.PCRs(missing...)},
-		}}}.Execute(c)
+		}}}.Execute(c, session...)
 		if err != nil {
 			return nil, err
 		}
