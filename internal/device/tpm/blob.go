@@ -1,26 +1,20 @@
 package tpm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"ward/internal/device/tpm/object"
+	"ward/internal/device/tpm/session"
 	"ward/internal/trust/policy"
 )
 
 // MaxSealed is how many bytes can be sealed: what every TPM takes (MAX_SYM_DATA,
 // Part 2, section 11.1.14).
 const MaxSealed = 128
-
-// Blob is a key or a sealed secret that is kept outside of the TPM. The TPM that
-// made it can load it, and no other.
-type Blob struct {
-	Public  []byte `json:"public"`  // TPMT_PUBLIC
-	Private []byte `json:"private"` // what a TPM2B_PRIVATE holds, encrypted by the TPM
-}
 
 // attributes of objects beneath the storage root key. Those with a policy are
 // used in no other way; the AK may certify them in every boot state.
@@ -59,11 +53,11 @@ func (t *TPM) Seal(ctx context.Context, secret []byte, boot *policy.Digest) (Blo
 // for one that is sealed to the TPM alone. The secret crosses the bus encrypted.
 func (t *TPM) Unseal(ctx context.Context, blob Blob, boot *Boot) ([]byte, error) {
 	return run(ctx, t, "unseal", func(c *channel) ([]byte, error) {
-		object, session, err := t.use(c, blob, boot, tpm2.AESEncryption(aesBits, tpm2.EncryptOut))
+		object, guarded, err := t.use(c, blob, boot, session.HideAnswer)
 		if err != nil {
 			return nil, err
 		}
-		rsp, err := tpm2.Unseal{ItemHandle: object.with(session)}.Execute(c)
+		rsp, err := tpm2.Unseal{ItemHandle: object.With(guarded)}.Execute(c)
 		if err != nil {
 			return nil, refused(err)
 		}
@@ -76,7 +70,7 @@ func (t *TPM) Unseal(ctx context.Context, blob Blob, boot *Boot) ([]byte, error)
 // for. It needs no approved boot state.
 func (t *TPM) CertifyKey(ctx context.Context, blob Blob) (Certification, error) {
 	return run(ctx, t, "certify key", func(c *channel) (Certification, error) {
-		ak, _, err := readPublic(c, HandleAK)
+		ak, _, err := object.ReadPublic(c, HandleAK)
 		if err != nil {
 			return Certification{}, err
 		}
@@ -84,21 +78,12 @@ func (t *TPM) CertifyKey(ctx context.Context, blob Blob) (Certification, error) 
 		if err != nil {
 			return Certification{}, err
 		}
-		object, err := load(c, root, blob)
+		key, err := object.Load(c, root, blob)
 		if err != nil {
 			return Certification{}, err
 		}
-		return certify(c, object, ak)
+		return object.Certify(c, key, ak)
 	})
-}
-
-// Key reads the public part of a key that is kept outside.
-func (b Blob) Key() (Key, error) {
-	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](b.Public)
-	if err != nil {
-		return Key{}, fmt.Errorf("read key: %w", err)
-	}
-	return keyOf(0, public)
 }
 
 func (t *TPM) create(c *channel, template tpm2.TPMTPublic, boot *policy.Digest, secret []byte) (Blob, error) {
@@ -109,11 +94,11 @@ func (t *TPM) create(c *channel, template tpm2.TPMTPublic, boot *policy.Digest, 
 	if err != nil {
 		return Blob{}, err
 	}
-	session, err := protected(c, s, tpm2.AESEncryption(aesBits, tpm2.EncryptIn))
+	guarded, err := session.Protected(c, s, session.HideCommand)
 	if err != nil {
 		return Blob{}, err
 	}
-	command := tpm2.Create{ParentHandle: root.with(session), InPublic: tpm2.New2B(template)}
+	command := tpm2.Create{ParentHandle: root.With(guarded), InPublic: tpm2.New2B(template)}
 	if secret != nil {
 		command.InSensitive = tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
 			Data: tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: secret}),
@@ -132,44 +117,17 @@ func (t *TPM) use(c *channel, blob Blob, boot *Boot, options ...tpm2.AuthOption)
 	if err != nil {
 		return Key{}, nil, err
 	}
-	object, err := load(c, root, blob)
+	key, err := object.Load(c, root, blob)
 	if err != nil {
 		return Key{}, nil, err
 	}
-	var session tpm2.Session
+	var guarded tpm2.Session
 	if boot == nil {
-		session, err = protected(c, s, options...)
+		guarded, err = session.Protected(c, s, options...)
 	} else {
-		session, err = boot.session(c, s, options...)
+		guarded, err = boot.Session(c, s, options...)
 	}
-	return object, session, err
-}
-
-// load loads a blob until the operation ends. Only the handle and the Name of
-// what is returned are set.
-func load(c *channel, root Key, blob Blob) (Key, error) {
-	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](blob.Public)
-	if err != nil {
-		return Key{}, fmt.Errorf("load: read public area: %w", err)
-	}
-	name, err := tpm2.ObjectName(public)
-	if err != nil {
-		return Key{}, fmt.Errorf("load: %w", err)
-	}
-	rsp, err := tpm2.Load{
-		ParentHandle: root.handle(), InPrivate: tpm2.TPM2BPrivate{Buffer: blob.Private}, InPublic: tpm2.New2B(*public),
-	}.Execute(c)
-	switch {
-	case errors.Is(err, tpm2.TPMRCIntegrity), errors.Is(err, tpm2.TPMRCBinding):
-		return Key{}, fmt.Errorf("load: %w, or the blob was changed: %w", ErrOtherTPM, err)
-	case errors.Is(err, tpm2.TPMRCHandle):
-		return Key{}, fmt.Errorf("load: %w: %w", ErrNoKey, err)
-	case err != nil:
-		return Key{}, fmt.Errorf("load: %w", err)
-	case !bytes.Equal(rsp.Name.Buffer, name.Buffer):
-		return Key{}, fmt.Errorf("load: %w: another name than the blob's", ErrResponse)
-	}
-	return Key{Handle: uint32(rsp.ObjectHandle), Name: name.Buffer}, nil
+	return key, guarded, err
 }
 
 // refused names what the TPM answers to the use of an object whose policy the

@@ -2,12 +2,14 @@ package tpm
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"ward/internal/device/tpm/bootpolicy"
+	"ward/internal/device/tpm/nvram"
+	"ward/internal/device/tpm/session"
 	"ward/internal/trust/policy"
 )
 
@@ -18,15 +20,7 @@ const (
 	HandleJournalDurable uint32 = 0x01801002
 )
 
-// maxSteps bounds how far a counter is moved in one operation: each step is a
-// write to the TPM's NV memory, which slow TPMs do in 20 ms and all do a limited
-// number of times.
-const maxSteps = 1000
-
 var (
-	// ErrCounterAhead: the counter is above what was expected. It can never go
-	// back.
-	ErrCounterAhead = errors.New("the TPM's counter is above what is expected")
 	// ErrNotPermitted: the policy key does not permit the counter's step.
 	ErrNotPermitted = errors.New("the policy key does not permit to raise the counter so far")
 )
@@ -46,14 +40,14 @@ func JournalCounter(durable bool) policy.Index {
 	return index
 }
 
-// ReadCounter reads a counter. One that was never stepped gives ErrNeverWritten.
+// ReadCounter reads a counter. One that was never stepped gives nvram.ErrNeverWritten.
 func (t *TPM) ReadCounter(ctx context.Context, index policy.Index, auth []byte) (uint64, error) {
 	return run(ctx, t, fmt.Sprintf("read counter 0x%08x", index.Handle), func(c *channel) (uint64, error) {
-		name, session, err := t.openNV(c, index, auth, neither)
+		name, guarded, err := t.openNV(c, index, auth, neither)
 		if err != nil {
 			return 0, err
 		}
-		return name.counter(c, session)
+		return name.Counter(c, guarded)
 	})
 }
 
@@ -62,17 +56,17 @@ func (t *TPM) ReadCounter(ctx context.Context, index policy.Index, auth []byte) 
 // once. After an error the counter may have moved: read it.
 func (t *TPM) Increment(ctx context.Context, index policy.Index, auth []byte) (uint64, error) {
 	return run(ctx, t, fmt.Sprintf("step counter 0x%08x", index.Handle), func(c *channel) (uint64, error) {
-		name, session, err := t.openNV(c, index, auth, neither)
+		name, guarded, err := t.openNV(c, index, auth, neither)
 		if err != nil {
 			return 0, err
 		}
-		if err := step(c, name.with(session), name.named); err != nil {
+		if err := nvram.Step(c, name.With(guarded), name.Named); err != nil {
 			return 0, err
 		}
-		if name, err = nvName(c, index); err != nil { // the first step changes the name
+		if name, err = nvram.Find(c, index); err != nil { // the first step changes the name
 			return 0, err
 		}
-		return name.counter(c, session)
+		return name.Counter(c, guarded)
 	})
 }
 
@@ -86,7 +80,7 @@ func (t *TPM) DefineRollback(ctx context.Context, key policy.Key, base uint64) e
 		if err := t.defineNV(c, index, nil); err != nil {
 			return struct{}{}, err
 		}
-		name, session, err := t.openNV(c, index, nil, neither)
+		name, guarded, err := t.openNV(c, index, nil, neither)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -94,15 +88,15 @@ func (t *TPM) DefineRollback(ctx context.Context, key policy.Key, base uint64) e
 		if err != nil {
 			return struct{}{}, err
 		}
-		if !name.written {
-			if err := step(c, owner, name.named); err != nil {
+		if !name.Written {
+			if err := nvram.Step(c, owner, name.Named); err != nil {
 				return struct{}{}, owned(err)
 			}
-			if name, err = nvName(c, index); err != nil {
+			if name, err = nvram.Find(c, index); err != nil {
 				return struct{}{}, err
 			}
 		}
-		return struct{}{}, name.raise(c, session, base, func() error { return owned(step(c, owner, name.named)) })
+		return struct{}{}, name.Raise(c, guarded, base, func() error { return owned(nvram.Step(c, owner, name.Named)) })
 	})
 	return err
 }
@@ -115,7 +109,7 @@ func (t *TPM) Raise(ctx context.Context, key policy.Key, permission policy.Raise
 	}
 	index := policy.RollbackCounter(key)
 	_, err := run(ctx, t, "raise rollback counter", func(c *channel) (struct{}, error) {
-		name, session, err := t.openNV(c, index, nil, neither)
+		name, guarded, err := t.openNV(c, index, nil, neither)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -123,7 +117,7 @@ func (t *TPM) Raise(ctx context.Context, key policy.Key, permission policy.Raise
 		if err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, name.raise(c, session, permission.To, func() error {
+		return struct{}{}, name.Raise(c, guarded, permission.To, func() error {
 			return stepPermitted(c, root, name, key, permission)
 		})
 	})
@@ -132,57 +126,24 @@ func (t *TPM) Raise(ctx context.Context, key policy.Key, permission policy.Raise
 
 // stepPermitted steps the counter with a policy session: PolicyNV, PolicyCommandCode,
 // PolicyAuthorize.
-func stepPermitted(c *channel, root salt, name nvIndex, key policy.Key, permission policy.Raise) error {
-	session, err := policySession(c, root)
+func stepPermitted(c *channel, root session.Salt, name nvram.Index, key policy.Key, permission policy.Raise) error {
+	guarded, err := session.Policy(c, root)
 	if err != nil {
 		return err
 	}
-	defer c.Flush(session.Handle())
-	err = compare(c, session, name.named, permission.Operand(), policy.UnsignedLess)
+	defer c.Flush(guarded.Handle())
+	err = bootpolicy.Compare(c, guarded, name.Named, permission.Operand(), policy.UnsignedLess)
 	if err == nil {
-		_, err = tpm2.PolicyCommandCode{PolicySession: session.Handle(), Code: tpm2.TPMCCNVIncrement}.Execute(c)
+		_, err = tpm2.PolicyCommandCode{PolicySession: guarded.Handle(), Code: tpm2.TPMCCNVIncrement}.Execute(c)
 	}
 	if err == nil {
-		err = authorize(c, session, key, permission.Digest(key), permission.Reference(), permission.Signature)
+		err = bootpolicy.Authorize(c, guarded, key, permission.Digest(key), permission.Reference(), permission.Signature)
 	}
 	if err == nil {
-		err = step(c, name.with(session), name.named)
+		err = nvram.Step(c, name.With(guarded), name.Named)
 	}
 	if errors.Is(err, tpm2.TPMRCPolicy) || errors.Is(err, tpm2.TPMRCPolicyFail) {
 		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
 	}
 	return err
-}
-
-// raise steps until the counter has a value.
-func (n nvIndex) raise(c *channel, session tpm2.Session, to uint64, step func() error) error {
-	value, err := n.counter(c, session)
-	if err != nil {
-		return err
-	}
-	if value > to {
-		return fmt.Errorf("%w: %d, want at most %d", ErrCounterAhead, value, to)
-	}
-	if to-value > maxSteps {
-		return fmt.Errorf("from %d to %d: more than %d steps", value, to, maxSteps)
-	}
-	for ; value < to; value++ {
-		if err := step(); err != nil {
-			return fmt.Errorf("at %d: %w", value, err)
-		}
-	}
-	return nil
-}
-
-func step(c *channel, auth tpm2.AuthHandle, index tpm2.NamedHandle) error {
-	_, err := tpm2.NVIncrement{AuthHandle: auth, NVIndex: index}.Execute(c)
-	return err
-}
-
-func (n nvIndex) counter(c *channel, session tpm2.Session) (uint64, error) {
-	b, err := n.read(c, session, policy.CounterSize)
-	if err != nil {
-		return 0, err
-	}
-	return binary.BigEndian.Uint64(b), nil
 }

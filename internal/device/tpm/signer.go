@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"ward/internal/device/tpm/object"
 )
 
 // signTimeout bounds one signature with the waiting for other commands; TPMs
@@ -77,12 +79,12 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
 	defer cancel()
 	return run(ctx, s.tpm, "sign with TPM", func(c *channel) ([]byte, error) {
-		object, session, err := s.use(c)
+		object, guarded, err := s.use(c)
 		if err != nil {
 			return nil, err
 		}
 		rsp, err := tpm2.Sign{
-			KeyHandle:  object.with(session),
+			KeyHandle:  object.With(guarded),
 			Digest:     tpm2.TPM2BDigest{Buffer: digest},
 			Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck},
 		}.Execute(c)
@@ -114,7 +116,7 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 func (s *signer) stranger(c *channel) error {
 	const what = "the signature is not by the key that was read before"
 	if s.key.Handle != 0 {
-		now, _, err := readPublic(c, s.key.Handle)
+		now, _, err := object.ReadPublic(c, s.key.Handle)
 		if err == nil && !bytes.Equal(now.Name, s.key.Name) {
 			return fmt.Errorf("%w: %s", ErrOtherTPM, what)
 		}

@@ -10,12 +10,17 @@ package tpm
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"sync"
 
+	"ward/internal/device/tpm/bootpolicy"
+	"ward/internal/device/tpm/ekstore"
 	"ward/internal/device/tpm/link"
+	"ward/internal/device/tpm/nvram"
+	"ward/internal/device/tpm/object"
+	"ward/internal/device/tpm/session"
+	"ward/internal/device/tpm/status"
 	"ward/internal/format/pcr"
 )
 
@@ -46,14 +51,35 @@ var (
 	ErrFailure       = link.ErrFailure
 )
 
+// What can be wrong with what is asked of it; the packages beneath say what each
+// means.
+var (
+	ErrNoKey         = object.ErrNoKey
+	ErrOtherTPM      = session.ErrOtherTPM
+	ErrOccupied      = nvram.ErrOccupied
+	ErrNoIndex       = nvram.ErrNoIndex
+	ErrNeverWritten  = nvram.ErrNeverWritten
+	ErrCounterAhead  = nvram.ErrCounterAhead
+	ErrNoCertificate = ekstore.ErrNoCertificate
+	ErrBootState     = bootpolicy.ErrBootState
+	ErrRollback      = bootpolicy.ErrRollback
+	ErrPolicy        = bootpolicy.ErrPolicy
+)
+
+// Boot is what opens an object that is bound to the boot state.
+type Boot = bootpolicy.Boot
+
+// Status asks the TPM for its own state. It needs no authorisation and works in
+// lockout.
+func (t *TPM) Status(ctx context.Context) (Status, error) {
+	return link.Do(ctx, t.link, "read TPM status", status.Read)
+}
+
+// NewAuth makes a random authorisation value that can be used here.
+func NewAuth() []byte { return session.NewAuth() }
+
 // What can be wrong with what the TPM holds, for those who branch on it.
 var (
-	// ErrNoKey: there is no key at the handle.
-	ErrNoKey = errors.New("no key at this TPM handle")
-	// ErrOccupied: another object or index than Ward's lies at the handle.
-	ErrOccupied = errors.New("the TPM handle holds something else than Ward's")
-	// ErrOtherTPM: this is not the TPM that made the key, blob or pin.
-	ErrOtherTPM = errors.New("this is another TPM")
 	// ErrOwned: the TPM has an owner whose authorisation Ward was not given.
 	ErrOwned = errors.New("the TPM has an owner whose authorisation is not known")
 )
@@ -99,7 +125,7 @@ func (t *TPM) Close() error { return t.link.Close() }
 // Authorize gives the hierarchies' authorisations for the operations that need
 // them. A value that holds a zero byte is refused.
 func (t *TPM) Authorize(a Authorizations) error {
-	if err := errors.Join(usable(a.Owner), usable(a.Endorsement)); err != nil {
+	if err := errors.Join(session.Usable(a.Owner), session.Usable(a.Endorsement)); err != nil {
 		return fmt.Errorf("authorize: %w", err)
 	}
 	t.mu.Lock()
@@ -129,26 +155,19 @@ func run[T any](ctx context.Context, t *TPM, what string, operation func(*channe
 	v, err := link.Do(ctx, t.link, what, operation)
 	if errors.Is(err, ErrLockout) {
 		if s, statusErr := t.Status(ctx); statusErr == nil {
-			err = fmt.Errorf("%w: %s", err, s.remedy())
+			err = fmt.Errorf("%w: %s", err, s.Remedy())
 		}
 	}
 	return v, err
 }
 
-// Key is the public part of a key in the TPM.
-type Key struct {
-	Handle uint32 // 0: a key that is kept outside and loaded for use
-	Public *ecdsa.PublicKey
-	Name   []byte // TPM2B_NAME: algorithm and digest of the public area
-	Area   []byte // TPMT_PUBLIC, marshalled
-}
-
-// Certification is the AK's statement that a key lives in the same TPM
-// (TPM2_Certify): a TPMS_ATTEST and its TPMT_SIGNATURE, both marshalled.
-type Certification struct {
-	Attest    []byte
-	Signature []byte
-}
+// The words of package object that others need.
+type (
+	Key           = object.Key
+	Certification = object.Certification
+	Blob          = object.Blob
+	Status        = status.Status
+)
 
 // Keys are the keys of a provisioned device.
 type Keys struct {

@@ -1,7 +1,13 @@
-package tpm
+// Package bootpolicy opens sessions that satisfy what a policy key approved: the
+// boot state of the device and the value of its rollback counter (TPM 2.0 Library
+// Specification, Part 3, section 23: TPM2_PolicyNV, TPM2_PolicyPCR,
+// TPM2_PolicyAuthorize). Package trust/policy says what is approved and how it is
+// signed; here the TPM is made to agree.
+package bootpolicy
 
 import (
 	"bytes"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,8 +16,10 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"encoding/asn1"
-
+	"ward/internal/device/tpm/link"
+	"ward/internal/device/tpm/nvram"
+	"ward/internal/device/tpm/registers"
+	"ward/internal/device/tpm/session"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/policy"
 )
@@ -32,10 +40,10 @@ type Boot struct {
 	Approvals []policy.Approval
 }
 
-// session opens a policy session that satisfies the key's boot policy
+// Session opens a policy session that satisfies the key's boot policy
 // (TPM2_PolicyNV, TPM2_PolicyPCR, TPM2_PolicyAuthorize). The TPM compares and
 // checks; what is compared here first only serves a better error.
-func (b Boot) session(c *channel, root salt, options ...tpm2.AuthOption) (tpm2.Session, error) {
+func (b Boot) Session(c *link.Channel, root session.Salt, options ...tpm2.AuthOption) (tpm2.Session, error) {
 	approval, err := b.choose(c)
 	if err != nil {
 		return nil, err
@@ -52,37 +60,37 @@ func (b Boot) session(c *channel, root salt, options ...tpm2.AuthOption) (tpm2.S
 	if err != nil {
 		return nil, fmt.Errorf("encode registers: %w", err)
 	}
-	session, err := policySession(c, root, options...)
+	opened, err := session.Policy(c, root, options...)
 	if err != nil {
 		return nil, err
 	}
 	index := policy.RollbackCounter(b.Key)
 	name := tpm2.NamedHandle{Handle: tpm2.TPMHandle(index.Handle), Name: tpm2.TPM2BName{Buffer: index.Name(true)}}
-	if err := compare(c, session, name, approval.Operand(), policy.UnsignedLessOrEqual); err != nil {
+	if err := Compare(c, opened, name, approval.Operand(), policy.UnsignedLessOrEqual); err != nil {
 		if errors.Is(err, tpm2.TPMRCPolicy) {
 			return nil, fmt.Errorf("%w: at most %d: %w", ErrRollback, approval.AtMost, err)
 		}
 		return nil, err
 	}
-	_, err = tpm2.PolicyPCR{PolicySession: session.Handle(), PcrDigest: tpm2.TPM2BDigest{Buffer: composite}, Pcrs: *registers}.Execute(c)
+	_, err = tpm2.PolicyPCR{PolicySession: opened.Handle(), PcrDigest: tpm2.TPM2BDigest{Buffer: composite}, Pcrs: *registers}.Execute(c)
 	if errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCPCRChanged) {
 		return nil, fmt.Errorf("%w: %w", ErrBootState, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bind to registers: %w", err)
 	}
-	return session, authorize(c, session, b.Key, approved, approval.Reference(), approval.Signature)
+	return opened, Authorize(c, opened, b.Key, approved, approval.Reference(), approval.Signature)
 }
 
 // choose finds the approval that fits this boot.
-func (b Boot) choose(c *channel) (policy.Approval, error) {
+func (b Boot) choose(c *link.Channel) (policy.Approval, error) {
 	var differ []int
 	for _, approval := range b.Approvals {
 		if approval.Bank.Size() == 0 || len(approval.Values) == 0 {
 			continue
 		}
 		wanted := slices.Sorted(maps.Keys(approval.Values))
-		values, err := readPCRs(c, approval.Bank, wanted)
+		values, err := registers.Read(c, approval.Bank, wanted)
 		if err != nil {
 			return policy.Approval{}, err
 		}
@@ -107,27 +115,27 @@ func differences(want, got pcr.Values) []int {
 	return all
 }
 
-// compare demands that a counter compares so with an operand (TPM2_PolicyNV).
+// Compare demands that a counter compares so with an operand (TPM2_PolicyNV).
 // Everybody may read the counter.
-func compare(c *channel, session tpm2.Session, index tpm2.NamedHandle, operand []byte, comparison uint16) error {
+func Compare(c *link.Channel, session tpm2.Session, index tpm2.NamedHandle, operand []byte, comparison uint16) error {
 	_, err := tpm2.PolicyNV{
 		AuthHandle: tpm2.AuthHandle{Handle: index.Handle, Name: index.Name, Auth: tpm2.PasswordAuth(nil)}, NVIndex: index,
 		PolicySession: session.Handle(), OperandB: tpm2.TPM2BOperand{Buffer: operand}, Operation: tpm2.TPMEO(comparison),
 	}.Execute(c)
 	switch {
 	case errors.Is(err, tpm2.TPMRCHandle):
-		return fmt.Errorf("compare rollback counter: %w: %w", ErrNoIndex, err)
+		return fmt.Errorf("compare rollback counter: %w: %w", nvram.ErrNoIndex, err)
 	case errors.Is(err, tpm2.TPMRCNVUninitialized):
-		return fmt.Errorf("compare rollback counter: %w: %w", ErrNeverWritten, err)
+		return fmt.Errorf("compare rollback counter: %w: %w", nvram.ErrNeverWritten, err)
 	case err != nil:
 		return fmt.Errorf("compare rollback counter: %w", err)
 	}
 	return nil
 }
 
-// authorize replaces what the session has come to by the policy key's approval
+// Authorize replaces what the session has come to by the policy key's approval
 // of it (TPM2_VerifySignature, TPM2_PolicyAuthorize).
-func authorize(c *channel, session tpm2.Session, key policy.Key, approved policy.Digest, reference, signature []byte) error {
+func Authorize(c *link.Channel, session tpm2.Session, key policy.Key, approved policy.Digest, reference, signature []byte) error {
 	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](key.Area)
 	if err != nil {
 		return fmt.Errorf("policy key: %w: %w", policy.ErrKey, err)
