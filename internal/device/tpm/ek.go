@@ -56,13 +56,9 @@ func (t *TPM) Endorsement(ctx context.Context) (Endorsement, error) {
 		if err != nil {
 			return Endorsement{}, fmt.Errorf("parse certificate at 0x%08x: %w: %w", profile.Certificate, ErrResponse, err)
 		}
-		key, err := t.endorsementKey(c, profile)
+		public, err := t.endorsementPublic(c, profile)
 		if err != nil {
 			return Endorsement{}, err
-		}
-		public, err := tpm2.Pub(key.Area)
-		if err != nil {
-			return Endorsement{}, fmt.Errorf("%w: %w", ErrResponse, err)
 		}
 		if k, ok := public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !k.Equal(cert.PublicKey) {
 			return Endorsement{}, fmt.Errorf("%s: %w", profile.Name, ErrCertificateKey)
@@ -73,6 +69,26 @@ func (t *TPM) Endorsement(ctx context.Context) (Endorsement, error) {
 		}
 		return Endorsement{Profile: profile, Certificate: der, Chain: chain, Public: public}, nil
 	})
+}
+
+// EndorsementPublic makes the endorsement key of a profile, certified or not, and
+// returns its public part.
+func (t *TPM) EndorsementPublic(ctx context.Context, profile endorsement.Profile) (crypto.PublicKey, error) {
+	return run(ctx, t, "read endorsement key", func(c *channel) (crypto.PublicKey, error) {
+		return t.endorsementPublic(c, profile)
+	})
+}
+
+func (t *TPM) endorsementPublic(c *channel, profile endorsement.Profile) (crypto.PublicKey, error) {
+	key, err := t.endorsementKey(c, profile)
+	if err != nil {
+		return nil, err
+	}
+	public, err := tpm2.Pub(key.Area)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrResponse, err)
+	}
+	return public, nil
 }
 
 // Activate opens a credential that was made for this endorsement key and for the
@@ -105,14 +121,21 @@ func (t *TPM) Activate(ctx context.Context, ek Endorsement, handle uint32, blob 
 			Secret:         tpm2.TPM2BEncryptedSecret{Buffer: blob.Secret},
 		}.Execute(c)
 		if err != nil {
-			return nil, notForUs(err)
+			return nil, notForUs(c, handle, err)
 		}
 		return rsp.CertInfo.Buffer, nil
 	})
 }
 
-// notForUs names what the TPM answers to a credential that it cannot open.
-func notForUs(err error) error {
+// notForUs names what the TPM answers to a credential that it cannot open. Some
+// (libtpms with OpenSSL 3) answer to an RSA secret that they cannot decrypt as if
+// they had failed, and go on.
+func notForUs(c *channel, handle uint32, err error) error {
+	if errors.Is(err, tpm2.TPMRCFailure) {
+		if _, _, gone := object.ReadPublic(c, handle); gone == nil {
+			return fmt.Errorf("%w: response code 0x%x", ErrCredential, uint32(tpm2.TPMRCFailure))
+		}
+	}
 	for _, code := range []tpm2.TPMRC{tpm2.TPMRCIntegrity, tpm2.TPMRCValue, tpm2.TPMRCSize, tpm2.TPMRCECCPoint, tpm2.TPMRCInsufficient} {
 		if errors.Is(err, code) {
 			return fmt.Errorf("%w: %w", ErrCredential, err)

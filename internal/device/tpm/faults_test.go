@@ -36,7 +36,8 @@ func TestBusyTPMIsAskedAgain(t *testing.T) {
 	d, inject := faulty(t)
 	for _, rc := range []tpm2.TPMRC{
 		tpm2.TPMRCRetry, tpm2.TPMRCYielded, tpm2.TPMRCTesting, tpm2.TPMRCNVRate,
-		tpm2.TPMRCNVUnavailable, tpm2.TPMRCObjectMemory, tpm2.TPMRCSessionMemory,
+		tpm2.TPMRCNVUnavailable, tpm2.TPMRCObjectMemory, tpm2.TPMRCSessionMemory, tpm2.TPMRCMemory,
+		tpm2.TPMRCObjectHandles, tpm2.TPMRCSessionHandles, tpm2.TPMRCCanceled,
 	} {
 		inject.Inject(tpmtest.Code(uint32(rc)), tpmtest.Code(uint32(rc)), tpmtest.Code(uint32(rc)))
 		if _, err := d.ReadPCRs(t.Context(), pcr.SHA256, []int{0}); err != nil {
@@ -50,6 +51,10 @@ func TestBusyTPMIsAskedAgain(t *testing.T) {
 	}
 	if n := inject.Sent() - before; n > 25 {
 		t.Errorf("%d attempts", n)
+	}
+	inject.Always(tpmtest.Code(uint32(tpm2.TPMRCSessionMemory)))
+	if _, err := d.ReadPCRs(t.Context(), pcr.SHA256, []int{0}); !errors.Is(err, tpm.ErrExhausted) {
+		t.Errorf("no session for ever: %v, want ErrExhausted", err)
 	}
 }
 
@@ -77,7 +82,12 @@ func TestFaultsAreNamed(t *testing.T) {
 		{"lockout", tpmtest.Code(uint32(tpm2.TPMRCLockout)), tpm.ErrLockout},
 		{"authorisation", tpmtest.Code(0x98e), tpm.ErrAuthorization},
 		{"no key any more", tpmtest.Code(0x18b), tpm.ErrNoKey},
-		{"failure mode", tpmtest.Code(uint32(tpm2.TPMRCFailure)), tpm2.TPMRCFailure},
+		{"failure mode", tpmtest.Code(uint32(tpm2.TPMRCFailure)), tpm.ErrFailure},
+		{"firmware update of the TPM", tpmtest.Code(uint32(tpm2.TPMRCUpgrade)), tpm.ErrFailure},
+		{"no startup after a reset", tpmtest.Code(uint32(tpm2.TPMRCInitialize)), tpm.ErrNotStarted},
+		{"object gone", tpmtest.Code(uint32(tpm2.TPMRCReferenceH0)), tpm.ErrReset},
+		{"session gone", tpmtest.Code(uint32(tpm2.TPMRCReferenceS0)), tpm.ErrReset},
+		{"contexts too old", tpmtest.Code(uint32(tpm2.TPMRCContextGap)), tpm.ErrExhausted},
 	} {
 		inject.Inject(c.fault)
 		_, err := s.Sign(rand.Reader, digest[:], crypto.SHA256)

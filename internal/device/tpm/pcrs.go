@@ -34,10 +34,7 @@ func (t *TPM) ReadPCRs(ctx context.Context, bank pcr.Algorithm, indexes []int) (
 // auditPinned opens the session that authenticates answers of commands that
 // take no authorisation, if the TPM is pinned.
 func (t *TPM) auditPinned(c *channel) ([]tpm2.Session, error) {
-	t.mu.Lock()
-	pinned := t.pin != nil
-	t.mu.Unlock()
-	if !pinned {
+	if t.pinned() == nil {
 		return nil, nil
 	}
 	s, err := t.audit(c)

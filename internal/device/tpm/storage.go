@@ -15,11 +15,8 @@ import (
 // else the one that the TPM names is: that keeps secrets from who listens, not
 // from who could already change the answers to that question.
 func (t *TPM) storageSalt(c *channel) (session.Salt, Key, error) {
-	t.mu.Lock()
-	pin := t.pin
-	t.mu.Unlock()
 	var key Key
-	if pin != nil {
+	if pin := t.pinned(); pin != nil {
 		key = *pin
 	} else {
 		var err error

@@ -8,6 +8,7 @@
 package tpm
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"errors"
@@ -150,15 +151,32 @@ func (t *TPM) authorizations() Authorizations {
 	return t.auths
 }
 
-// run does one operation. When the TPM is in lockout, the error says how long.
+// run does one operation. When the TPM is in lockout, the error says how long;
+// when a pinned TPM refuses, whether it is the one that was pinned: another one
+// reads another salt and finds every HMAC wrong.
 func run[T any](ctx context.Context, t *TPM, what string, operation func(*channel) (T, error)) (T, error) {
 	v, err := link.Do(ctx, t.link, what, operation)
-	if errors.Is(err, ErrLockout) {
+	switch {
+	case errors.Is(err, ErrLockout):
 		if s, statusErr := t.Status(ctx); statusErr == nil {
 			err = fmt.Errorf("%w: %s", err, s.Remedy())
 		}
+	case errors.Is(err, ErrAuthorization) && t.pinned() != nil:
+		now, readErr := link.Do(ctx, t.link, "read storage root key", func(c *channel) (Key, error) {
+			key, _, err := object.ReadPublic(c, HandleSRK)
+			return key, err
+		})
+		if readErr == nil && !bytes.Equal(now.Name, t.pinned().Name) {
+			err = fmt.Errorf("%w: %w", ErrOtherTPM, err)
+		}
 	}
 	return v, err
+}
+
+func (t *TPM) pinned() *Key {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pin
 }
 
 // The words of package object that others need.

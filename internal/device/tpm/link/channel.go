@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -168,13 +169,17 @@ func (c *Channel) Flush(h tpm2.TPMHandle) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), cleanUpBound)
 	defer cancel()
 	rest := &Channel{link: c.link, ctx: ctx}
-	_, _ = tpm2.FlushContext{FlushHandle: h}.Execute(rest)
-	c.loaded = slices.DeleteFunc(c.loaded, func(l tpm2.TPMHandle) bool { return l == h })
+	if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(rest); err == nil || errors.Is(err, tpm2.TPMRCHandle) {
+		c.loaded = slices.DeleteFunc(c.loaded, func(l tpm2.TPMHandle) bool { return l == h })
+	}
 }
 
-// clean flushes what the operation left, the newest first.
+// clean flushes what the operation left, the newest first. What could not be
+// flushed is tried once more.
 func (c *Channel) clean() {
-	for len(c.loaded) > 0 {
-		c.Flush(c.loaded[len(c.loaded)-1])
+	for range 2 {
+		for _, h := range slices.Backward(slices.Clone(c.loaded)) {
+			c.Flush(h)
+		}
 	}
 }

@@ -11,6 +11,13 @@ func (i *Injector) After(n int, f Fault) {
 	i.Inject(append(through, f)...)
 }
 
+// Clear takes back the faults that are not due yet.
+func (i *Injector) Clear() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.faults = nil
+}
+
 // On does a fault to every command of this code, and lets the others through.
 func On(code uint32, f Fault) Fault {
 	return func(next Transport, command []byte) ([]byte, error) {
@@ -64,21 +71,24 @@ func Twice() Fault {
 	}
 }
 
-// Reset empties the TPM before the command, as a reset does: every object and
-// session is gone.
+// FlushAll empties the TPM, as a reset does, and as the kernel does when the
+// device file is closed: every object and session is gone.
+func (i *Injector) FlushAll() {
+	i.mu.Lock()
+	loaded, next := i.ledger.loaded, i.next
+	i.ledger.loaded = nil
+	i.mu.Unlock()
+	for _, h := range loaded {
+		flush := []byte{0x80, 0x01, 0, 0, 0, 14}
+		flush = binary.BigEndian.AppendUint32(flush, flushContext)
+		_, _ = next.Send(binary.BigEndian.AppendUint32(flush, h))
+	}
+}
+
+// Reset resets the TPM before the command.
 func (i *Injector) Reset() Fault {
 	return func(next Transport, command []byte) ([]byte, error) {
-		i.mu.Lock()
-		loaded := i.ledger.loaded
-		i.ledger.loaded = nil
-		i.mu.Unlock()
-		for _, h := range loaded {
-			flush := []byte{0x80, 0x01, 0, 0, 0, 14}
-			flush = binary.BigEndian.AppendUint32(flush, flushContext)
-			if _, err := next.Send(binary.BigEndian.AppendUint32(flush, h)); err != nil {
-				return nil, err
-			}
-		}
+		i.FlushAll()
 		return next.Send(command)
 	}
 }
