@@ -18,6 +18,7 @@ import (
 	"ward/internal/device/mqtt"
 	"ward/internal/format/chain"
 	"ward/internal/lab"
+	"ward/internal/lab/pki"
 	"ward/internal/scripttest"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 // chain.
 func TestScripts(t *testing.T) {
 	keys := t.TempDir()
-	pki, err := lab.OpenPKI(keys)
+	authority, err := pki.Open(keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,37 +49,37 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": scripttest.Status,
-			"broker": func(ts *testscript.TestScript, _ bool, _ []string) { startBroker(t, ts, pki) },
-			"device": func(ts *testscript.TestScript, _ bool, args []string) { device(t, ts, pki, args) },
+			"broker": func(ts *testscript.TestScript, _ bool, _ []string) { startBroker(t, ts, authority) },
+			"device": func(ts *testscript.TestScript, _ bool, args []string) { device(t, ts, authority, args) },
 		},
 	})
 }
 
-func startBroker(t *testing.T, ts *testscript.TestScript, pki *lab.PKI) {
+func startBroker(t *testing.T, ts *testscript.TestScript, authority *pki.Keys) {
 	if _, err := exec.LookPath("mosquitto"); err != nil {
 		t.Skip("mosquitto is not installed: run 'make deps'")
 	}
-	b, err := lab.StartBroker(t.Context(), pki, lab.BrokerConfig{Dir: filepath.Join(ts.Getenv("WORK"), "broker"), Tenant: "acme", Devices: []string{"pump-1"}})
+	b, err := lab.StartBroker(t.Context(), authority, lab.BrokerConfig{Dir: filepath.Join(ts.Getenv("WORK"), "broker"), Tenant: "acme", Devices: []string{"pump-1"}})
 	ts.Check(err)
 	ts.Defer(b.Stop)
 	ts.Setenv("BROKER", "tls://"+b.Address())
 }
 
 // device sends a birth and records of one and the same chain.
-func device(t *testing.T, ts *testscript.TestScript, pki *lab.PKI, args []string) {
+func device(t *testing.T, ts *testscript.TestScript, authority *pki.Keys, args []string) {
 	var first, last uint64
 	if _, err := fmt.Sscan(fmt.Sprint(args[0], " ", args[1]), &first, &last); err != nil {
 		ts.Fatalf("usage: device FIRST LAST")
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ts.Check(err)
-	text, err := pki.IssueDevice(key.Public(), "acme", "pump-1")
+	text, err := authority.IssueDevice(key.Public(), "acme", "pump-1")
 	ts.Check(err)
 	block, _ := pem.Decode(text)
 	roots := x509.NewCertPool()
-	roots.AddCert(pki.Fleet.Cert)
+	roots.AddCert(authority.Fleet.Cert)
 	client, err := mqtt.Connect(t.Context(), mqtt.Options{Broker: ts.Getenv("BROKER"), ClientID: "pump-1", TLS: &tls.Config{
-		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: lab.BrokerName,
+		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: pki.BrokerName,
 		Certificates: []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: key}},
 	}})
 	ts.Check(err)

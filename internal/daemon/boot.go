@@ -38,10 +38,17 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	return &bootState{a}
 }
 
-// head is the head of the journal as far as it is kept.
+// head is the head of the journal as far as it is kept. Evidence without one is
+// evidence all the same.
 func (d *daemon) head() evidence.Record {
-	s := d.journal.Status()
-	return evidence.Record{Epoch: s.Epoch, Sequence: s.Sequence, Head: s.Head}
+	if d.unkept != nil {
+		return evidence.Record{} // a journal in memory has no place among the device's journals
+	}
+	sequence, h, err := d.journal.Head()
+	if err != nil {
+		d.log.Warn("the journal's head is not in the evidence", "error", err)
+	}
+	return evidence.Record{Epoch: d.journal.Epoch(), Sequence: sequence, Head: h}
 }
 
 // covered tells the watch over the measurement list where the appraisal of the

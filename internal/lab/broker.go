@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"ward/internal/lab/pki"
 	"ward/internal/lab/tool"
 )
 
@@ -35,7 +36,7 @@ type BrokerConfig struct {
 
 // StartBroker starts mosquitto on a free port of 127.0.0.1 and waits until it
 // accepts connections.
-func StartBroker(ctx context.Context, pki *PKI, c BrokerConfig) (*Broker, error) {
+func StartBroker(ctx context.Context, keys *pki.Keys, c BrokerConfig) (*Broker, error) {
 	if c.Cert == "" {
 		c.Cert = "broker"
 	}
@@ -55,7 +56,7 @@ func StartBroker(ctx context.Context, pki *PKI, c BrokerConfig) (*Broker, error)
 		return nil, fmt.Errorf("write access list: %w", err)
 	}
 	conf := filepath.Join(c.Dir, "mosquitto.conf")
-	if err := os.WriteFile(conf, brokerConf(pki, c, port, acl), 0o600); err != nil {
+	if err := os.WriteFile(conf, brokerConf(keys, c, port, acl), 0o600); err != nil {
 		return nil, fmt.Errorf("write broker configuration: %w", err)
 	}
 	b := &Broker{Port: port, log: newBoundedBuffer(1 << 20), done: make(chan struct{})}
@@ -99,10 +100,10 @@ func (b *Broker) Stop() {
 	}
 }
 
-func brokerConf(pki *PKI, c BrokerConfig, port int, acl string) []byte {
+func brokerConf(keys *pki.Keys, c BrokerConfig, port int, acl string) []byte {
 	var w bytes.Buffer
 	fmt.Fprintf(&w, "listener %d 127.0.0.1\n", port)
-	fmt.Fprintf(&w, "cafile %s\ncertfile %s\nkeyfile %s\n", pki.File("fleet-ca.crt"), pki.File(c.Cert+".crt"), pki.File(c.Cert+".key"))
+	fmt.Fprintf(&w, "cafile %s\ncertfile %s\nkeyfile %s\n", keys.File("fleet-ca.crt"), keys.File(c.Cert+".crt"), keys.File(c.Cert+".key"))
 	fmt.Fprintf(&w, "tls_version tlsv1.3\nrequire_certificate true\nuse_identity_as_username true\nallow_anonymous false\n")
 	fmt.Fprintf(&w, "acl_file %s\n", acl)
 	if u := os.Getuid(); u == 0 {

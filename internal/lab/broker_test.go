@@ -2,17 +2,24 @@ package lab
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"ward/internal/lab/pki"
 	"ward/internal/lab/tool"
 )
 
-func startBroker(t *testing.T, p *PKI, devices ...string) *Broker {
+func startBroker(t *testing.T, p *pki.Keys, devices ...string) *Broker {
 	t.Helper()
 	if _, err := tool.Look("mosquitto"); err != nil {
 		t.Skip(err)
@@ -27,10 +34,22 @@ func startBroker(t *testing.T, p *PKI, devices ...string) *Broker {
 	return b
 }
 
-// credentials of a device whose key an authority certifies.
-func credentials(t *testing.T, p *PKI, by Authority, device string) tls.Certificate {
+func openKeys(t *testing.T) *pki.Keys {
 	t.Helper()
-	key := newKey(t)
+	p, err := pki.Open(filepath.Join(t.TempDir(), "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// credentials of a device whose key an authority certifies.
+func credentials(t *testing.T, p *pki.Keys, by pki.Authority, device string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
 	q := *p
 	q.Fleet = by
 	text, err := q.IssueDevice(key.Public(), Tenant, device)
@@ -38,13 +57,13 @@ func credentials(t *testing.T, p *PKI, by Authority, device string) tls.Certific
 		t.Fatal(err)
 	}
 	c := tls.Certificate{PrivateKey: key}
-	for _, cert := range certificates(t, text) {
-		c.Certificate = append(c.Certificate, cert.Raw)
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		c.Certificate = append(c.Certificate, block.Bytes)
 	}
 	return c
 }
 
-func stored(t *testing.T, p *PKI, name string) tls.Certificate {
+func stored(t *testing.T, p *pki.Keys, name string) tls.Certificate {
 	t.Helper()
 	c, err := tls.LoadX509KeyPair(p.File(name+".crt"), p.File(name+".key"))
 	if err != nil {
@@ -54,10 +73,12 @@ func stored(t *testing.T, p *PKI, name string) tls.Certificate {
 }
 
 // dial connects to the broker with certificates and a version of TLS.
-func dial(t *testing.T, p *PKI, b *Broker, version uint16, certs ...tls.Certificate) (mqtt.Client, error) {
+func dial(t *testing.T, p *pki.Keys, b *Broker, version uint16, certs ...tls.Certificate) (mqtt.Client, error) {
 	t.Helper()
+	roots := x509.NewCertPool()
+	roots.AddCert(p.Fleet.Cert)
 	o := mqtt.NewClientOptions().AddBroker("tls://" + b.Address()).SetClientID(t.Name()[strings.LastIndexByte(t.Name(), '/')+1:] + time.Now().Format("150405.000000000"))
-	o.SetTLSConfig(&tls.Config{RootCAs: pool(p.Fleet), ServerName: BrokerName, Certificates: certs, MinVersion: tls.VersionTLS12, MaxVersion: version})
+	o.SetTLSConfig(&tls.Config{RootCAs: roots, ServerName: pki.BrokerName, Certificates: certs, MinVersion: tls.VersionTLS12, MaxVersion: version})
 	o.SetConnectRetry(false).SetAutoReconnect(false).SetConnectTimeout(5 * time.Second)
 	c := mqtt.NewClient(o)
 	err := done(t, c.Connect())
@@ -77,7 +98,7 @@ func done(t *testing.T, token mqtt.Token) error {
 
 // Verifies: SR-011
 func TestBrokerAdmitsItsFleetAlone(t *testing.T) {
-	p := openPKI(t)
+	p := openKeys(t)
 	b := startBroker(t, p, "pump-1")
 	if _, err := dial(t, p, b, tls.VersionTLS13, credentials(t, p, p.Fleet, "pump-1")); err != nil {
 		t.Fatalf("a device of the fleet is refused: %v\n%s", err, b.Log())
@@ -98,7 +119,7 @@ func TestBrokerAdmitsItsFleetAlone(t *testing.T) {
 
 // Verifies: SR-013
 func TestBrokerKeepsDevicesApart(t *testing.T) {
-	p := openPKI(t)
+	p := openKeys(t)
 	b := startBroker(t, p, "pump-1", "pump-2")
 	connect := func(c tls.Certificate) mqtt.Client {
 		t.Helper()
@@ -177,14 +198,14 @@ func TestBrokerThatCannotStart(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	_, err := StartBroker(ctx, openPKI(t), BrokerConfig{Dir: t.TempDir(), Cert: "nobody", Tenant: Tenant})
+	_, err := StartBroker(ctx, openKeys(t), BrokerConfig{Dir: t.TempDir(), Cert: "nobody", Tenant: Tenant})
 	if err == nil || !strings.Contains(err.Error(), "it ended at once") {
 		t.Errorf("without its certificate the broker gives %v", err)
 	}
 }
 
 func TestStopEndsTheBroker(t *testing.T) {
-	p := openPKI(t)
+	p := openKeys(t)
 	b := startBroker(t, p)
 	b.Stop()
 	b.Stop()

@@ -19,6 +19,7 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/fleet/ingest"
 	"ward/internal/format/pcr"
+	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
 	"ward/internal/lab/timeline"
@@ -350,6 +351,15 @@ func nextRelease(ctx context.Context, t *testing.T, s *Stage) {
 		t.Fatal(err)
 	}
 	if _, err := s.bootNext(ctx, next, boot); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PowerOff(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.vm = nil
+	// The attacks that follow are held against the first release again.
+	err = s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{releaseFile: {Data: s.Manifest, Mode: 0o644}})
+	if err != nil {
 		t.Fatal(err)
 	}
 }

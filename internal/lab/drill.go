@@ -41,6 +41,7 @@ func Drills() []Drill {
 		{"unknown-program", "a program that is in no release is run on the device", true, unknownProgram},
 		{"altered-command-line", "a correctly signed kernel image with another command line is booted", true, alteredCommandLine},
 		{"predict-next", "the next release boots as predicted; with one byte of its initramfs changed it does not", false, predictNext},
+		{"long-list", "thousands of strange programs make the measurement list long; following it costs the same", false, followLongList},
 		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
 	}
 }
@@ -82,7 +83,12 @@ func (s *Stage) goodBoot(ctx context.Context) error {
 	if at := attested.Verdict; at.Verdict != appraisal.Affirming && birth.Status.Release == Version {
 		return s.explain(fmt.Errorf("the fleet's own verdict on the untouched device is %s (%v): %+v", at.Verdict, at.Claims, at.Findings))
 	}
-	s.Line.Say("fleet", "asked for evidence; its quotes answer the question: %s by the fleet's own appraisal, %.1f s after the birth", attested.Verdict.Verdict, attested.At.Sub(birth.At).Seconds())
+	why := ""
+	if attested.Verdict.Version == "" {
+		why = " (this fleet was not given release " + birth.Status.Release + ")"
+	}
+	s.Line.Say("fleet", "asked for evidence; the quotes answer its question: %s by its own appraisal%s, %.1f s after the birth",
+		attested.Verdict.Verdict, why, attested.At.Sub(birth.At).Seconds())
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ward/internal/fleet/ingest"
+	"ward/internal/lab/pki"
 )
 
 // Fleet is a running "wardfleet listen": the real backend program, whose lines
@@ -39,13 +40,13 @@ const askEvery = 20 * time.Second
 
 // StartFleet starts the backend against the broker. The certificate is the
 // backend's own; receipts and questions are signed with the lab's keys.
-func StartFleet(pki *PKI, program, broker, dir string, r Released) (*Fleet, error) {
+func StartFleet(keys *pki.Keys, program, broker, dir string, r Released) (*Fleet, error) {
 	f := &Fleet{log: newBoundedBuffer(1 << 20), done: make(chan struct{}), changed: make(chan struct{})}
 	f.cmd = exec.Command(program, "listen", "--json",
-		"--broker", "tls://"+broker, "--server-name", BrokerName,
-		"--ca", pki.File("fleet-ca.crt"), "--cert", pki.File("backend.crt"), "--key", pki.File("backend.key"),
-		"--receipt-key", pki.File("receipt.key"), "--state", filepath.Join(dir, "fleet.state"),
-		"--challenge-key", pki.File("challenge.key"), "--challenge-every", askEvery.String(), "--devices", r.Devices,
+		"--broker", "tls://"+broker, "--server-name", pki.BrokerName,
+		"--ca", keys.File("fleet-ca.crt"), "--cert", keys.File("backend.crt"), "--key", keys.File("backend.key"),
+		"--receipt-key", keys.File("receipt.key"), "--state", filepath.Join(dir, "fleet.state"),
+		"--challenge-key", keys.File("challenge.key"), "--challenge-every", askEvery.String(), "--devices", r.Devices,
 		"--release", r.Manifest, "--release-key", r.Key, "--baseline", r.Baseline)
 	f.cmd.Stderr = f.log
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -22,6 +22,7 @@ import (
 	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
+	"ward/internal/lab/pki"
 	"ward/internal/lab/timeline"
 	"ward/internal/lab/vm"
 	"ward/internal/trust/profile"
@@ -47,7 +48,7 @@ const (
 type Lab struct {
 	Root string // of the module
 	Dir  string // .lab below it
-	PKI  *PKI
+	PKI  *pki.Keys
 	Line *timeline.Timeline
 
 	builder *image.Builder
@@ -57,7 +58,7 @@ type Lab struct {
 func Open(root string, line *timeline.Timeline) (*Lab, error) {
 	l := &Lab{Root: root, Dir: filepath.Join(root, ".lab"), Line: line}
 	var err error
-	if l.PKI, err = OpenPKI(filepath.Join(l.Dir, "keys", "fleet")); err != nil {
+	if l.PKI, err = pki.Open(filepath.Join(l.Dir, "keys", "fleet")); err != nil {
 		return nil, err
 	}
 	l.builder = image.NewBuilder(root, func(s string) { line.Say("build", "%s", s) })
@@ -239,7 +240,7 @@ func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (cert, ak 
 	if err != nil {
 		return nil, nil, err
 	}
-	if ak, err = publicPEM(keys.AK.Public); err != nil {
+	if ak, err = pki.PublicPEM(keys.AK.Public); err != nil {
 		return nil, nil, err
 	}
 	cert, err = l.PKI.IssueDevice(keys.Reporting.Public, Tenant, id)

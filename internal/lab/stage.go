@@ -13,6 +13,7 @@ import (
 	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
+	"ward/internal/lab/pki"
 	"ward/internal/lab/tool"
 	"ward/internal/lab/vm"
 	"ward/internal/trust/event"
@@ -96,7 +97,7 @@ func (s *Stage) set(ctx context.Context) error {
 // enrol tells the fleet what it judges the device by: its attestation key, the
 // release, and who signs releases.
 func (s *Stage) enrol(ctx context.Context, wardfleet string) error {
-	key, err := publicPEM(s.PKI.Release.Public())
+	key, err := pki.PublicPEM(s.PKI.Release.Public())
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,8 @@ type disagreement struct {
 
 var (
 	words = []string{"relabelled EV_ACTION", "relabelled EV_SEPARATOR", "relabelled unknown type",
-		"bit of data that a digest vouches for", "vouched data lengthened", "bit of another bank's digest"}
+		"bit of data that a digest vouches for", "vouched data lengthened", "bit of data that no digest covers",
+		"unvouched data lengthened", "bit of another bank's digest"}
 	separators = []string{"separator removed, registers too", "separator doubled, registers too",
 		"separator reports an error, registers too"}
 	localities = []string{"second StartupLocality", "StartupLocality 3 after the first extend"}

@@ -86,6 +86,9 @@ func TestEventLogs(t *testing.T) {
 				if !slices.Contains(a.want, a.answers[ward]) {
 					t.Errorf("%s: Ward %s with %q, want %q", a.class.name, a.answers[ward], a.findings, a.want)
 				}
+				if a.answers[ward] != Passes && !a.machine.finds(a.findings, a.class.finds) {
+					t.Errorf("%s: Ward finds %q, want one of %q", a.class.name, a.findings, a.class.finds)
+				}
 			}
 			for _, r := range got.rows {
 				if r.log == log.Name && !*update {

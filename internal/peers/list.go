@@ -15,7 +15,7 @@ import (
 
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
-	"ward/internal/trust/appraisal"
+	"ward/internal/trust/measured"
 )
 
 // Everything that this module asks of Ward about IMA lists stands in this file.
@@ -58,8 +58,8 @@ func ReplayList(list []byte, bank pcr.Algorithm) (*ima.Replay, error) {
 	return nil, err
 }
 
-func (m *ListMachine) judge(list []byte) (appraisal.IMASummary, []string) {
-	sum, fs := appraisal.IMAFindings(bytes.NewReader(list), appraisal.IMAList{Bank: m.Bank, PCR10: m.PCR10})
+func (m *ListMachine) judge(list []byte) (measured.Summary, []string) {
+	sum, fs := measured.Judge(bytes.NewReader(list), measured.Against{Bank: m.Bank, PCR10: m.PCR10})
 	return sum, texts(fs)
 }
 
@@ -190,9 +190,9 @@ func splitList(list []byte) ([]entry, error) {
 	}
 }
 
-// evmctl asks evmctl to find PCR 10 in a list. Files of this name are written
+// Evmctl asks evmctl to find PCR 10 in a list. Files of this name are written
 // anew.
-func evmctl(file string, list []byte, m *ListMachine) (Answer, error) {
+func Evmctl(file string, list []byte, m *ListMachine) (Answer, error) {
 	var registers bytes.Buffer
 	for i := range pcr.Count {
 		v := pcr.ResetValue(m.Bank, i)

@@ -123,7 +123,7 @@ func TestKeptLists(t *testing.T) {
 			if !tool {
 				Missing(t, "evmctl %s was not asked", stated)
 			}
-			got, err := evmctl(filepath.Join(t.TempDir(), "list"), list, m)
+			got, err := Evmctl(filepath.Join(t.TempDir(), "list"), list, m)
 			if err != nil || got != Answer(cells[5]) {
 				t.Errorf("evmctl %s, the row says %s: %v", got, cells[5], err)
 			}

@@ -205,7 +205,7 @@ func askLists(t *testing.T, list []byte, bank pcr.Algorithm, tool bool) []askedL
 					continue
 				}
 				var err error
-				if a.answers[1], err = evmctl(scratch(dir, w), a.bytes, a.machine); err != nil {
+				if a.answers[1], err = Evmctl(scratch(dir, w), a.bytes, a.machine); err != nil {
 					t.Error(err)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"ward/internal/format/efi"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal/appraisaltest"
@@ -24,7 +25,7 @@ type Log struct {
 var corpus = filepath.Join("..", "shared", "corpus", "eventlog")
 
 // captures are the folders with captured logs inside the repository.
-var captures = []string{"internal/format/eventlog/testdata", "internal/trust/release/testdata"}
+var captures = []string{"internal/format/eventlog/testdata", "internal/trust/profile/testdata"}
 
 // Logs returns the logs of the repository, a few that are made here, and those of
 // the corpus. What is not there is the error; the logs that are, are returned
@@ -86,7 +87,8 @@ func paper() []appraisaltest.Event {
 		case eventlog.EVEventTag:
 			e.Data = append(le.AppendUint32(le.AppendUint32(nil, 0x8f3b22ed), uint32(len(e.Data))), e.Data...)
 		case eventlog.EVEFIVariableConfig:
-			e.Data = secureBootOn()
+			events = append(events, secureBoot()...)
+			continue
 		case eventlog.EVEFIBootApplication:
 			e.Data = make([]byte, 32) // where the image lay; no device path
 		}
@@ -95,16 +97,25 @@ func paper() []appraisaltest.Event {
 	return events
 }
 
-// secureBootOn is the UEFI_VARIABLE_DATA of the variable SecureBoot (Firmware
-// Profile, 10.2.6).
-func secureBootOn() []byte {
-	const name = "SecureBoot"
-	b := []byte{0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c}
-	b = le.AppendUint64(le.AppendUint64(b, uint64(len(name))), 1)
-	for _, c := range []byte(name) {
-		b = append(b, c, 0)
+// secureBoot are the variables that say how Secure Boot stands, in the order in
+// which firmware measures them (Firmware Profile, 3.3.4.8): it is on, and one
+// hash is enrolled in each list.
+func secureBoot() []appraisaltest.Event {
+	variable := func(vendor efi.GUID, name string, data []byte) appraisaltest.Event {
+		return appraisaltest.Event{PCR: 7, Type: eventlog.EVEFIVariableConfig, Data: efi.Variable{Vendor: vendor, Name: name, Data: data}.Bytes()}
 	}
-	return append(b, 1)
+	list := func(vendor efi.GUID, name string) appraisaltest.Event {
+		entry := efi.Signature{Owner: efi.GlobalVariable, Data: pcr.SHA256.Sum([]byte(name))}.Bytes()
+		b := append([]byte(nil), efi.CertSHA256[:]...)
+		b = le.AppendUint32(b, uint32(28+len(entry))) // the list with its head
+		b = le.AppendUint32(le.AppendUint32(b, 0), uint32(len(entry)))
+		return variable(vendor, name, append(b, entry...))
+	}
+	return []appraisaltest.Event{
+		variable(efi.GlobalVariable, "SecureBoot", []byte{1}),
+		list(efi.GlobalVariable, "PK"), list(efi.GlobalVariable, "KEK"),
+		list(efi.ImageSecurity, "db"), list(efi.ImageSecurity, "dbx"),
+	}
 }
 
 // oldPaper is the log of the same boot in the form that has only SHA-1 digests.

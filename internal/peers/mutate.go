@@ -7,6 +7,7 @@ import (
 
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
+	"ward/internal/trust/finding"
 )
 
 // A class is one way to change a log. make calls add for each log that it
@@ -19,7 +20,9 @@ type class struct {
 	// greedy: a length may announce far more than there is, so that a peer that
 	// believes it is asked in a process of its own.
 	greedy bool
-	make   func(l layout, add func(changed []byte, want ...Answer)) error
+	// finds: one of these is a new finding wherever Ward does not pass.
+	finds []finding.Code
+	make  func(l layout, add func(changed []byte, want ...Answer)) error
 }
 
 // never is every answer but a pass.
@@ -28,6 +31,15 @@ var never = []Answer{Warns, Alarms, Undecided}
 // labels is what Ward may say when only words about an event change that no
 // digest vouches for: the registers follow, nothing alarms.
 var labels = []Answer{Passes, Warns}
+
+// What Ward must find, by what was done to the log.
+var (
+	unexplained = []finding.Code{finding.BootPCRUnexplained}
+	odd         = []finding.Code{finding.BootLogAnomaly, finding.BootPCRDiffers}
+	reworded    = []finding.Code{finding.BootLogAnomaly, finding.SecureBootUnknown}
+	ended       = []finding.Code{finding.BootLogTruncated, finding.BootLogUnreadable}
+	confused    = []finding.Code{finding.BootLogTruncated, finding.BootLogUnreadable, finding.BootLogAnomaly}
+)
 
 // The programs that answer, in the order of the table's columns.
 const (
@@ -43,43 +55,43 @@ var programNames = [programs]string{"Ward", "go-attestation", "tcglog-parser", "
 // classes are all ways, in the order of the table.
 var classes = []class{
 	{name: "unchanged", make: unchanged},
-	{name: "all events of a PCR deleted", make: deletePCR},
-	{name: "header alone", make: headerAlone},
-	{name: "extending event deleted", make: eachEvent(extending, deleted, Alarms)},
+	{name: "all events of a PCR deleted", finds: unexplained, make: deletePCR},
+	{name: "header alone", finds: unexplained, make: headerAlone},
+	{name: "extending event deleted", finds: unexplained, make: eachEvent(extending, deleted, Alarms)},
 	{name: "informing event deleted", make: eachEvent(informing, deleted, Passes)},
-	{name: "neighbours in one PCR swapped", make: swapped(true, Alarms)},
+	{name: "neighbours in one PCR swapped", finds: unexplained, make: swapped(true, Alarms)},
 	{name: "neighbours in two PCRs swapped", make: swapped(false, Passes)},
-	{name: "relabelled EV_NO_ACTION", make: eachEvent(extending, relabelled(eventlog.EVNoAction), Alarms)},
-	{name: "relabelled EV_ACTION", make: relabel(eventlog.EVAction)},
-	{name: "relabelled EV_SEPARATOR", make: relabel(eventlog.EVSeparator)},
-	{name: "relabelled unknown type", make: relabel(0x7fffffff)},
-	{name: "cut between events", make: cutBetween},
-	{name: "cut inside an event", make: cutInside},
-	{name: "bit of the judged digest", make: eachEvent(extending, flipJudged, Alarms)},
-	{name: "bit of another bank's digest", make: eachEvent(extending, flipOther, labels...)},
-	{name: "bit of an informing event's digest", make: eachEvent(informingInPCR, flipJudged, Warns)},
-	{name: "bit of data that a digest vouches for", make: flipVouched},
-	{name: "bit of data that no digest covers", make: eachEvent(unvouched, flipData, labels...)},
-	{name: "bit of the startup locality", make: eachEvent(isLocality, flipData, Alarms)},
-	{name: "bit of a size", greedy: true, make: flipSize},
-	{name: "bit of a PCR index", make: flipIndex},
-	{name: "extending event doubled", make: eachEvent(extending, doubled, Alarms)},
+	{name: "relabelled EV_NO_ACTION", finds: unexplained, make: eachEvent(extending, relabelled(eventlog.EVNoAction), Alarms)},
+	{name: "relabelled EV_ACTION", finds: odd, make: relabel(eventlog.EVAction)},
+	{name: "relabelled EV_SEPARATOR", finds: odd, make: relabel(eventlog.EVSeparator)},
+	{name: "relabelled unknown type", finds: odd, make: relabel(0x7fffffff)},
+	{name: "cut between events", finds: unexplained, make: cutBetween},
+	{name: "cut inside an event", finds: ended, make: cutInside},
+	{name: "bit of the judged digest", finds: unexplained, make: eachEvent(extending, flipJudged, Alarms)},
+	{name: "bit of another bank's digest", finds: odd, make: eachEvent(extending, flipOther, labels...)},
+	{name: "bit of an informing event's digest", finds: odd, make: eachEvent(informingInPCR, flipJudged, Warns)},
+	{name: "bit of data that a digest vouches for", finds: reworded, make: flipVouched},
+	{name: "bit of data that no digest covers", finds: odd, make: eachEvent(unvouched, flipData, labels...)},
+	{name: "bit of the startup locality", finds: unexplained, make: eachEvent(isLocality, flipData, Alarms)},
+	{name: "bit of a size", greedy: true, finds: confused, make: flipSize},
+	{name: "bit of a PCR index", finds: unexplained, make: flipIndex},
+	{name: "extending event doubled", finds: unexplained, make: eachEvent(extending, doubled, Alarms)},
 	{name: "informing event doubled", make: eachEvent(informing, doubled, Passes)},
-	{name: "vouched data lengthened", make: lengthenVouched},
-	{name: "unvouched data lengthened", make: eachEvent(unvouched, lengthened, labels...)},
-	{name: "size of 4 GiB", greedy: true, make: eachEvent(extending, hugeSize, Undecided)},
-	{name: "four bytes or fewer of zeros behind", make: behind(Warns, zeros(1), zeros(2), zeros(4))},
+	{name: "vouched data lengthened", finds: reworded, make: lengthenVouched},
+	{name: "unvouched data lengthened", finds: odd, make: eachEvent(unvouched, lengthened, labels...)},
+	{name: "size of 4 GiB", greedy: true, finds: ended, make: eachEvent(extending, hugeSize, Undecided)},
+	{name: "four bytes or fewer of zeros behind", finds: ended, make: behind(Warns, zeros(1), zeros(2), zeros(4))},
 	{name: "zeros behind", make: behind(Passes, zeros(5), zeros(64), zeros(4096), zeros(32768))},
-	{name: "garbage behind", greedy: true, make: garbageBehind},
-	{name: "second StartupLocality", make: secondLocality},
-	{name: "StartupLocality 3 after the first extend", make: lateLocality},
-	{name: "StartupLocality 3 that was not", make: falseLocality},
-	{name: "separator removed", make: eachEvent(separator, deleted, Alarms)},
-	{name: "separator doubled", make: eachEvent(separator, doubled, Alarms)},
-	{name: "separator reports an error", make: errorSeparator(Alarms)},
-	{name: "separator removed, registers too", holds: true, make: eachEvent(separator, deleted, never...)},
-	{name: "separator doubled, registers too", holds: true, make: eachEvent(separator, doubled, never...)},
-	{name: "separator reports an error, registers too", holds: true, make: errorSeparator(never...)},
+	{name: "garbage behind", greedy: true, finds: confused, make: garbageBehind},
+	{name: "second StartupLocality", finds: odd, make: secondLocality},
+	{name: "StartupLocality 3 after the first extend", finds: odd, make: lateLocality},
+	{name: "StartupLocality 3 that was not", finds: unexplained, make: falseLocality},
+	{name: "separator removed", finds: unexplained, make: eachEvent(separator, deleted, Alarms)},
+	{name: "separator doubled", finds: unexplained, make: eachEvent(separator, doubled, Alarms)},
+	{name: "separator reports an error", finds: unexplained, make: errorSeparator(Alarms)},
+	{name: "separator removed, registers too", holds: true, finds: odd, make: eachEvent(separator, deleted, never...)},
+	{name: "separator doubled, registers too", holds: true, finds: odd, make: eachEvent(separator, doubled, never...)},
+	{name: "separator reports an error, registers too", holds: true, finds: odd, make: errorSeparator(never...)},
 	{name: "StartupLocality padded to 50 bytes", make: eachEvent(isLocality, padded, Passes)},
 	{name: "vendor data in the header", make: vendorData},
 	{name: "unknown algorithm in the header", make: unknownAlgorithm},
@@ -249,8 +261,21 @@ func flipOther(l layout, e event) []byte {
 
 func flipData(l layout, e event) []byte { return l.flip(e, e.end-1, 1) }
 
-func flipVouched(l layout, add func([]byte, ...Answer)) error {
-	return eachEvent(vouched, flipData, l.named(Warns)...)(l, add)
+func flipVouched(l layout, add func([]byte, ...Answer)) error { return l.reword(flipData, add) }
+
+// reword changes data that a digest vouches for: those that tell how Secure Boot
+// stands no longer do, so that the verdict may be none.
+func (l layout) reword(change func(layout, event) []byte, add func([]byte, ...Answer)) error {
+	for _, e := range l.events {
+		switch {
+		case !vouched(e):
+		case e.pcr == 7:
+			add(l.replace(e, change(l, e)), append(l.named(Warns), Undecided)...)
+		default:
+			add(l.replace(e, change(l, e)), l.named(Warns)...)
+		}
+	}
+	return nil
 }
 
 // flipSize leaves the last event out: behind it there may be padding.
@@ -291,7 +316,7 @@ func lengthened(l layout, e event) []byte {
 }
 
 func lengthenVouched(l layout, add func([]byte, ...Answer)) error {
-	return eachEvent(vouched, lengthened, l.named(Warns)...)(l, add)
+	return l.reword(lengthened, add)
 }
 
 // padded is how coreboot writes the event.

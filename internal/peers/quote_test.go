@@ -7,13 +7,9 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
-	"time"
 
 	"ward/internal/device/tpm"
 	"ward/internal/format/chain"
@@ -27,46 +23,6 @@ import (
 var quoted = []int{0, 4, 7, 11}
 
 const quotedList = "sha256:0,4,7,11"
-
-// startTPM runs a software TPM for the test and returns its socket.
-func startTPM(t *testing.T) string {
-	t.Helper()
-	need(t, "swtpm")
-	// A UNIX socket's path may have 107 characters; the test's folder can be longer.
-	dir, err := os.MkdirTemp("", "tpm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "socket")
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir,
-		"--server", "type=unixio,path="+socket, "--flags", "startup-clear,not-need-init")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for range 250 {
-		// The socket's file is there before swtpm listens on it.
-		if conn, err := net.Dial("unix", socket); err == nil {
-			conn.Close()
-			return socket
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatal("swtpm does not listen")
-	return ""
-}
-
-// need ends the test that lacks a tool.
-func need(t *testing.T, tools ...string) {
-	t.Helper()
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			Missing(t, "%s is not installed: run 'make deps'", tool)
-		}
-	}
-}
 
 func openTPM(t *testing.T, socket string) *tpm.TPM {
 	t.Helper()
@@ -99,8 +55,8 @@ func extendSome(t *testing.T, socket string) {
 //
 // Verifies: SR-001
 func TestToolChecksOurQuote(t *testing.T) {
-	need(t, "tpm2_checkquote", "tpm2_pcrextend", "socat")
-	socket := startTPM(t)
+	Need(t, "tpm2_checkquote", "tpm2_pcrextend", "socat")
+	socket := StartTPM(t)
 	extendSome(t, socket)
 	d := openTPM(t, socket)
 	keys, err := d.ProvisionKeys(t.Context())
@@ -170,8 +126,8 @@ func TestToolChecksOurQuote(t *testing.T) {
 //
 // Verifies: SR-001
 func TestWardVerifiesTheToolsQuote(t *testing.T) {
-	need(t, "tpm2_quote", "tpm2_createprimary", "tpm2_flushcontext", "tpm2_pcrextend", "socat")
-	socket := startTPM(t)
+	Need(t, "tpm2_quote", "tpm2_createprimary", "tpm2_flushcontext", "tpm2_pcrextend", "socat")
+	socket := StartTPM(t)
 	extendSome(t, socket)
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }

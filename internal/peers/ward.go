@@ -33,14 +33,15 @@ const (
 	Undecided Answer = "undecided" // the log cannot tell
 )
 
-// Machine is a machine that booted a log: its registers, and the release that
-// was learned from it.
+// Machine is a machine that booted a log: its registers, a TPM that quotes them,
+// and the release that was learned from it.
 type Machine struct {
 	Bank   pcr.Algorithm
 	Values pcr.Values // all 24, as the log leaves them
 
+	device   *appraisaltest.Device // nil: the log has no digests of the judged bank, so only log and registers are judged
 	evidence evidence.Evidence
-	verified *release.Verified // nil: the log has no digests of the judged bank, so only log and registers are
+	verified *release.Verified
 	policy   appraisal.Policy
 	honest   judgement
 }
@@ -55,24 +56,27 @@ type judgement struct {
 func Boot(t testing.TB, raw []byte) *Machine {
 	t.Helper()
 	m := &Machine{Bank: pcr.SHA256}
-	if _, err := replay(raw, pcr.SHA256); err != nil {
+	if _, err := Replay(raw, pcr.SHA256); err != nil {
 		m.Bank = pcr.SHA1
 	} else {
-		d := appraisaltest.Booted(t, raw, program)
-		m.evidence, m.verified, m.policy.Baseline = d.Evidence(), d.Verified(t), d.Index(t)
+		m.device = appraisaltest.Booted(t, raw, program)
+		m.verified, m.policy = m.device.Verified(t), m.device.Policy(t)
 	}
 	m.hold(t, raw)
 	m.honest = m.judge(raw)
+	if v := m.honest.verdict; v != appraisal.Affirming && v != appraisal.Warning {
+		t.Fatalf("the unchanged log gives %s: %q", v, m.honest.findings)
+	}
 	return m
 }
 
 var program = appraisaltest.Program("/usr/sbin/wardd")
 
-// hold gives the machine the registers of a log. PCR 10 is the IMA list's, which
-// peers do not see: for them it stays as the log leaves it.
+// hold gives the machine the registers of a log, quoted by its TPM. PCR 10 is the
+// IMA list's, which peers do not see: for them it stays as the log leaves it.
 func (m *Machine) hold(t testing.TB, raw []byte) {
 	t.Helper()
-	bank, err := replay(raw, m.Bank)
+	bank, err := Replay(raw, m.Bank)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,14 +84,16 @@ func (m *Machine) hold(t testing.TB, raw []byte) {
 	for i := range pcr.Count {
 		m.Values[i] = bank.Value(i)
 	}
-	if m.verified != nil {
-		d := appraisaltest.Device{Log: raw, PCRs: maps.Clone(m.Values)}
+	if m.device != nil {
+		d := *m.device
+		d.Log, d.PCRs = raw, maps.Clone(m.Values)
 		d.SetList(t, program)
-		m.evidence.PCRs, m.evidence.IMA = d.PCRs, d.List
+		m.evidence = d.Quoted(t, nil, evidence.Record{})
 	}
 }
 
-func replay(raw []byte, a pcr.Algorithm) (*pcr.Bank, error) {
+// Replay parses a log and replays one bank of it.
+func Replay(raw []byte, a pcr.Algorithm) (*pcr.Bank, error) {
 	log, err := eventlog.Parse(raw)
 	if err != nil {
 		return nil, err
@@ -121,7 +127,7 @@ func (m *Machine) Ward(raw []byte) (Answer, []string) {
 // judge is a whole appraisal, or, where the release cannot name this bank, what
 // it says of log and registers.
 func (m *Machine) judge(raw []byte) judgement {
-	if m.verified != nil {
+	if m.device != nil {
 		e := m.evidence
 		e.EventLog = raw
 		r := appraisal.Appraise(e, m.verified, m.policy, time.Unix(1_750_000_000, 0))
@@ -165,14 +171,20 @@ func texts(fs []finding.Finding) []string {
 	return list
 }
 
-// codes are the findings' codes, each once.
-func codes(findings []string) []string {
-	set := make(map[string]bool)
+// finds tells whether the findings have one of these codes that the unchanged
+// log did not give, or gave less often.
+func (m *Machine) finds(findings []string, want []finding.Code) bool {
+	known := slices.Clone(m.honest.findings)
 	for _, f := range findings {
-		code, _, _ := strings.Cut(f, " ")
-		set[code] = true
+		if i := slices.Index(known, f); i >= 0 {
+			known = slices.Delete(known, i, i+1)
+			continue
+		}
+		if code, _, _ := strings.Cut(f, " "); slices.Contains(want, finding.Code(code)) {
+			return true
+		}
 	}
-	return slices.Sorted(maps.Keys(set))
+	return false
 }
 
 // event is where an event of an unchanged log lies, in bytes.

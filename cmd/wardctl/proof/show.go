@@ -139,8 +139,8 @@ type part struct {
 func parts(e evidence.Evidence) []part {
 	list := []part{
 		{"eventlog.bin", e.EventLog}, {"userlog.json", e.UserLog}, {"ima.bin", e.IMA},
-		{"boot.msg", e.BootQuote.Attest}, {"boot.sig", e.BootQuote.Signature}, {"boot.pcrs", quotedValues(e, e.BootQuote)},
-		{"list.msg", e.ListQuote.Attest}, {"list.sig", e.ListQuote.Signature}, {"list.pcrs", quotedValues(e, e.ListQuote)},
+		{"boot.msg", e.BootQuote.Attest}, {"boot.sig", e.BootQuote.Signature}, {"boot.pcrs", checkquoteFile(e, e.BootQuote)},
+		{"list.msg", e.ListQuote.Attest}, {"list.sig", e.ListQuote.Signature}, {"list.pcrs", checkquoteFile(e, e.ListQuote)},
 	}
 	if len(e.PCRs) > 0 {
 		if b, err := json.MarshalIndent(map[string]pcr.Values{e.Bank.String(): e.PCRs}, "", "  "); err == nil {
@@ -148,18 +148,4 @@ func parts(e evidence.Evidence) []part {
 		}
 	}
 	return list
-}
-
-// quotedValues are the registers that a quote claims to be about, one after
-// another in the order of their numbers ("values" of tpm2_quote's pcrs_format).
-func quotedValues(e evidence.Evidence, q evidence.Quote) []byte {
-	_, registers, err := quote.Untrusted(quote.Quote(q))
-	if err != nil {
-		return nil
-	}
-	var out []byte
-	for _, n := range registers {
-		out = append(out, e.PCRs[n]...)
-	}
-	return out
 }

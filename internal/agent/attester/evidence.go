@@ -83,10 +83,14 @@ func (a *Attester) release() *release.Verified {
 	return r
 }
 
-// shareLog leaves the event log out where the asker holds it.
+// shareLog leaves the event log out where the asker holds it: the newest question
+// says so. A fleet that has forgotten the log no longer names it, and gets it.
 func (a *Attester) shareLog(e *evidence.Evidence, q Question) {
-	if q.Boot == a.config.Boot && len(q.EventLog) > 0 {
+	switch {
+	case len(q.EventLog) > 0 && q.Boot == a.config.Boot:
 		a.shared.eventLog = q.EventLog
+	case len(q.Nonce) > 0:
+		a.shared.eventLog = nil
 	}
 	if len(e.EventLog) == 0 || len(a.shared.eventLog) == 0 {
 		return

@@ -154,6 +154,12 @@ func TestEvidenceGoesOnWhereTheFleetStopped(t *testing.T) {
 			if e := ask(t, a, attester.Question{}); len(e.EventLog) != 0 || e.From.Entries != 0 {
 				t.Errorf("without a question: %d bytes of event log, from entry %d", len(e.EventLog), e.From.Entries)
 			}
+			// A fleet that forgot the log gets it, asked for everything or not.
+			for _, q := range []attester.Question{{Nonce: []byte("4"), Boot: "boot-1", List: r.Next.List}, {Nonce: []byte("5")}} {
+				if e := ask(t, a, q); len(e.EventLog) == 0 {
+					t.Errorf("asked by one who holds no log (%q): digest %s", q.Boot, e.EventLogDigest)
+				}
+			}
 			// Places that the device does not know, and another boot's.
 			for name, other := range map[string]attester.Question{
 				"unknown place":   {Boot: "boot-1", List: ima.Checkpoint{Entries: 2, PCR: known.List.PCR}},

@@ -312,6 +312,25 @@ func (j *Journal) Wait(ctx context.Context, after uint64) error {
 // Epoch is the number of the journal's life.
 func (j *Journal) Epoch() uint64 { j.mu.Lock(); defer j.mu.Unlock(); return j.state.Epoch }
 
+// Head is the newest record that readers get, with its hash: one that no power cut
+// takes back, so that others may hold later words of the device against it.
+// Sequence 0: there is none yet.
+func (j *Journal) Head() (sequence uint64, h chain.Hash, err error) {
+	newest := j.log.Newest()
+	if newest == 0 {
+		return 0, chain.Hash{}, nil
+	}
+	records, err := j.log.Read(newest-1, 1)
+	if err != nil {
+		return 0, chain.Hash{}, fmt.Errorf("read the journal's head: %w", err)
+	}
+	if len(records) == 0 || records[0].Sequence != newest {
+		return 0, chain.Hash{}, fmt.Errorf("read the journal's head: record %d is not there", newest)
+	}
+	h, err = hashOf(records[0])
+	return newest, h, err
+}
+
 // Acknowledged is the sequence up to which the fleet has confirmed.
 func (j *Journal) Acknowledged() uint64 {
 	j.mu.Lock()

@@ -309,3 +309,25 @@ func TestOverflowLeavesTheChainAndSaysHowMany(t *testing.T) {
 		}
 	})
 }
+
+// The head is of what no power cut takes back: an event that waits for the next
+// sync is not in it.
+//
+// Verifies: SR-009 SR-029
+func TestHeadIsDurable(t *testing.T) {
+	j := open(t, t.TempDir(), nil, 0)
+	defer closeJournal(t, j)
+	before, _, err := j.Head()
+	if err != nil {
+		t.Fatal(err)
+	}
+	record(t, j, grave("one"))
+	sequence, head, err := j.Head()
+	if s := j.Status(); err != nil || sequence != s.Sequence || head != s.Head || sequence <= before {
+		t.Fatalf("after a grave event: %d %s, %v; status %+v", sequence, head, err, s)
+	}
+	record(t, j, low("two"))
+	if again, h, err := j.Head(); err != nil || again != sequence || h != head {
+		t.Errorf("an event that waits counts: %d %s, %v", again, h, err)
+	}
+}

@@ -73,7 +73,7 @@ func registry(t testing.TB, d *appraisaltest.Device) *verifier.Registry {
 // The whole way over a real broker: birth, question, evidence in parts, verdict;
 // question and verdict keep their schemas.
 //
-// Verifies: SR-037, SR-038
+// Verifies: SR-030, SR-031
 func TestQuestionToVerdict(t *testing.T) {
 	p := newPKI(t)
 	broker := startMosquitto(t, p)

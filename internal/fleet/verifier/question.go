@@ -84,6 +84,7 @@ func (v *Verifier) ask(now time.Time, d *device) (verdict.Question, error) {
 	if err != nil {
 		return verdict.Question{}, err
 	}
+	v.key(now, d) // of another TPM, since it was replaced, nothing is held
 	c := receipt.Challenge{Tenant: d.tenant, Device: d.name, Nonce: nonce, Issued: now, Expires: now.Add(v.config.Lifetime)}
 	if s := d.Since; s != nil && s.Boot == d.boot && !d.whole {
 		c.Boot, c.List = s.Boot, s.List

@@ -152,31 +152,52 @@ type Act struct {
 	Reason string    `json:"reason,omitempty"` // why it was replaced
 }
 
-// Replaced says whether the last recorded act on a device put this key in the
-// place of another.
-func (r *Registry) Replaced(tenant, device, id string) (bool, error) {
+// lastAct returns the last recorded act on a device, the zero Act when there is
+// none.
+func (r *Registry) lastAct(tenant, device string) (Act, error) {
 	b, err := readBounded(filepath.Join(r.dir, actsFile), maxActs)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return Act{}, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read record of acts: %w", err)
+		return Act{}, fmt.Errorf("read record of acts: %w", err)
 	}
 	var last Act
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	for n := 1; lines.Scan(); n++ {
 		var a Act
 		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
-			return false, fmt.Errorf("read record of acts: line %d: %w", n, err)
+			return Act{}, fmt.Errorf("read record of acts: line %d: %w", n, err)
 		}
 		if a.Tenant == tenant && a.Device == device {
 			last = a
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return false, fmt.Errorf("read record of acts: %w", err)
+		return Act{}, fmt.Errorf("read record of acts: %w", err)
 	}
-	return last.Act == "replace" && last.Key == id, nil
+	return last, nil
+}
+
+// Replaced says whether the last recorded act on a device put this key in the
+// place of another.
+func (r *Registry) Replaced(tenant, device, id string) (bool, error) {
+	last, err := r.lastAct(tenant, device)
+	return err == nil && last.Act == "replace" && last.Key == id, err
+}
+
+// before is the id of the key that a device has, by its file or, where somebody
+// took that away, by the record of acts; "" when it never had one.
+func (r *Registry) before(tenant, device string) (string, bool, error) {
+	k, err := readKey(r.file(tenant, device))
+	if err == nil {
+		return k.ID, true, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", false, err
+	}
+	last, err := r.lastAct(tenant, device)
+	return last.Key, false, err
 }
 
 // Register puts a key into the folder and the act into the record. A device that
@@ -192,21 +213,21 @@ func (r *Registry) Register(now time.Time, tenant, device string, key []byte, re
 		return nil, fmt.Errorf("register device: %w", err)
 	}
 	file := r.file(tenant, device)
-	before, err := readKey(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	before, there, err := r.before(tenant, device)
+	if err != nil {
 		return nil, fmt.Errorf("register device: %w", err)
 	}
 	act := &Act{Time: now.UTC(), Act: "add", Tenant: tenant, Device: device, Key: k.ID}
 	switch {
-	case before == nil:
-	case before.ID == k.ID:
+	case before == "", before == k.ID && !there:
+	case before == k.ID:
 		return nil, nil
 	case !replace:
-		return nil, fmt.Errorf("register device %s of %s: %w: %s", device, tenant, ErrOtherKey, before.ID)
+		return nil, fmt.Errorf("register device %s of %s: %w: %s", device, tenant, ErrOtherKey, before)
 	case reason == "" || len(reason) > maxReason || !printable(reason):
 		return nil, fmt.Errorf("register device %s of %s: to replace a key takes a reason, of at most %d bytes in one line", device, tenant, maxReason)
 	default:
-		act.Act, act.Was, act.Reason = "replace", before.ID, reason
+		act.Act, act.Was, act.Reason = "replace", before, reason
 	}
 	owner, err := r.owner(k.ID, file)
 	if err != nil {

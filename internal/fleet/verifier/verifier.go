@@ -29,7 +29,7 @@ const (
 	// DefaultEvery is the wait between two questions to one device.
 	DefaultEvery = time.Hour
 	// DefaultLifetime is how long a question may be answered: a slow TPM signs
-	// twice within two seconds, and 4 MiB over a slow link take most of the rest.
+	// twice within two seconds, and a long document over a slow link takes the rest.
 	DefaultLifetime = time.Minute
 	// questionGap is the least wait between two questions to one device, above
 	// the ten seconds below which a device leaves one unanswered.

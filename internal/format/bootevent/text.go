@@ -33,6 +33,9 @@ func Describe(e eventlog.Event) string { return Decode(e).Describe() }
 // Describe is the function Describe of a decoded event.
 func (d Decoded) Describe() string {
 	text := Printable(d.Value.statement())
+	if text == "" { // it states blanks alone
+		text = d.Value.Kind()
+	}
 	switch d.Measured {
 	case Whole:
 		return text

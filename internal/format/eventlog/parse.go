@@ -276,13 +276,17 @@ func (p *parser) eventData(e *Event) AnomalyKind {
 	return 0
 }
 
-// arenaDigests is how many digests are allocated at a time.
-const arenaDigests = 256
+// Room for digests is made for arenaDigests at a time, or for as many of
+// usualDigest bytes, SHA-256 with its algorithm, as the rest of the log can hold.
+const (
+	arenaDigests = 256
+	usualDigest  = 34
+)
 
 // digests returns an empty slice with room for n.
 func (p *parser) digests(n int) []TaggedDigest {
 	if n > len(p.arena) {
-		p.arena = make([]TaggedDigest, max(arenaDigests, n))
+		p.arena = make([]TaggedDigest, max(min(arenaDigests, 1+(len(p.b)-p.at)/usualDigest), n))
 	}
 	list := p.arena[:0:n]
 	p.arena = p.arena[n:]

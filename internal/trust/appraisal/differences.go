@@ -10,6 +10,7 @@ import (
 	"ward/internal/format/pcr"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/release"
+	"ward/internal/trust/sequence"
 )
 
 // differences names the events that make a PCR differ from the release: digests
@@ -22,7 +23,7 @@ func differences(log *parsedLog, bank pcr.Algorithm, index int, value release.Va
 		return nil // the release does not say what makes up the value
 	}
 	events := extending(log, bank, index)
-	changes, ok := diff(len(want), len(events), func(i, j int) bool {
+	changes, ok := sequence.Diff(len(want), len(events), func(i, j int) bool {
 		d, _ := events[j].Digest(bank)
 		return bytes.Equal(want[i].Digest, d)
 	})
@@ -37,21 +38,21 @@ func differences(log *parsedLog, bank pcr.Algorithm, index int, value release.Va
 	return bounded(fs, "differences")
 }
 
-func difference(index int, bank pcr.Algorithm, reference []release.ReferenceEvent, events []eventlog.Event, c change) finding.Finding {
-	if c.found < 0 {
-		want := reference[c.expected]
+func difference(index int, bank pcr.Algorithm, reference []release.ReferenceEvent, events []eventlog.Event, c sequence.Change) finding.Finding {
+	if c.Found < 0 {
+		want := reference[c.Expected]
 		return finding.New(finding.BootEventMissing,
-			fmt.Sprintf("PCR %d: event %d of the release's %d is missing, digest %s", index, c.expected+1, len(reference), want.Digest)).
+			fmt.Sprintf("PCR %d: event %d of the release's %d is missing, digest %s", index, c.Expected+1, len(reference), want.Digest)).
 			At(index).Want(referenceText(index, want), "")
 	}
-	e := events[c.found]
+	e := events[c.Found]
 	digest, _ := e.Digest(bank)
 	f := finding.New(finding.BootEventUnexpected, fmt.Sprintf("PCR %d: digest %s is not the release's", index, digest)).
 		At(index).AtIndex(e.Index).AtOffset(e.Offset)
-	if c.expected < 0 {
+	if c.Expected < 0 {
 		return f.Want("", describe(e))
 	}
-	want := reference[c.expected]
+	want := reference[c.Expected]
 	f.Detail = fmt.Sprintf("PCR %d: digest %s in the place of the release's %s", index, digest, want.Digest)
 	return f.Want(referenceText(index, want), describe(e))
 }

@@ -182,8 +182,10 @@ func sameStart(a, b quote.Clock) bool {
 	return a.ResetCount == b.ResetCount && a.RestartCount == b.RestartCount
 }
 
+// behind tells a record that stands behind what was known. Evidence without a
+// record, of a device whose journal fails, says nothing about it.
 func behind(r evidence.Record, known *Since) bool {
-	return r.Epoch < known.Epoch || r.Epoch == known.Epoch && r.Sequence < known.Sequence
+	return r.Sequence > 0 && (r.Epoch < known.Epoch || r.Epoch == known.Epoch && r.Sequence < known.Sequence)
 }
 
 func clockText(c quote.Clock) string {

@@ -136,6 +136,9 @@ func (r *Result) next(e evidence.Evidence, v vouched, list ima.Checkpoint, known
 		return
 	}
 	r.Next = &Since{Boot: e.Boot, Clock: *v.clock, List: list, Epoch: e.Record.Epoch, Sequence: e.Record.Sequence}
+	if r.Next.Sequence == 0 && known != nil {
+		r.Next.Epoch, r.Next.Sequence = known.Epoch, known.Sequence
+	}
 	if list.Entries == 0 && known != nil && known.Boot == e.Boot {
 		r.Next.List = known.List
 	}

@@ -148,6 +148,9 @@ func check(w wire, source Source) error {
 	if w.Data.Finding != nil && w.Data.Finding.Code.Area() == string(w.Data.Finding.Code) {
 		return fmt.Errorf("finding code %.80q, want area.what", w.Data.Finding.Code)
 	}
+	if w.Data.Finding != nil && w.Data.Finding.Severity.String() == "none" {
+		return errors.New("no severity of the finding")
+	}
 	if r := bytes.TrimSpace(w.Data.Report); len(r) > 0 && r[0] != '{' {
 		return errors.New("report is not a JSON object")
 	}

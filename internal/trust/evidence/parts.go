@@ -15,9 +15,10 @@ const (
 	// bytes around them they stay below the 128 KiB of a message.
 	PartSize = 96 << 10
 	// MaxDocument bounds a document that travels in parts: event log and user
-	// space's log at their longest (1 MiB each), and some 15,000 entries of an IMA
-	// list. It bounds what a device can make the fleet hold.
-	MaxDocument = 4 << 20
+	// space's log at their longest (1 MiB each), and as much of an IMA list as a
+	// device puts into evidence (3 MiB). It bounds what a device can make the fleet
+	// hold.
+	MaxDocument = 6 << 20
 	// PartVersion is the version of the parts that this package writes and reads.
 	PartVersion = 1
 

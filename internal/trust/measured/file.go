@@ -24,8 +24,9 @@ const (
 	Violated                  // the kernel could not vouch for the content
 )
 
-// bufferTemplate is the template of entries that are no files.
-const bufferTemplate = "ima-buf"
+// isBuffer tells entries that are no files: of the template ima-buf, or of a custom
+// one that holds a buffer.
+func isBuffer(e ima.Entry) bool { return e.Template == "ima-buf" || len(e.Buffer) > 0 }
 
 // BaselineDigest is the algorithm of the baseline's digests.
 const BaselineDigest = "sha256"
@@ -40,7 +41,7 @@ func JudgeEntry(e ima.Entry, index *baseline.Index) (Standing, finding.Finding) 
 	case e.Violation:
 		f := finding.New(finding.IMAViolation, "the kernel measured the file while it was open for writing")
 		return Violated, about(f, e)
-	case e.Template == bufferTemplate || e.IsBootAggregate():
+	case isBuffer(e) || e.IsBootAggregate():
 		return NoFile, finding.Finding{}
 	case index == nil || e.Digest.Algorithm != BaselineDigest || e.Digest.Verity || len(e.Digest.Digest) != 32:
 		return NotJudged, finding.Finding{}

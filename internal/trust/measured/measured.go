@@ -142,7 +142,7 @@ func (j *judge) add(e ima.Entry) error {
 		j.kexec(e)
 		j.aggregate(e)
 	}
-	j.handed = j.handed || e.Template == bufferTemplate && e.Path == kexecRecord
+	j.handed = j.handed || isBuffer(e) && e.Path == ima.KexecExecute
 	standing, f := JudgeEntry(e, j.against.Baseline)
 	switch standing {
 	case NotJudged:
@@ -164,10 +164,6 @@ func (j *judge) fit() {
 	}
 }
 
-// kexecRecord is the entry that a kernel measures last when it starts another one
-// (Linux 6.15, ima_kexec.c); the new kernel then goes on with the list.
-const kexecRecord = "kexec_execute"
-
 // kexec tells of a second boot_aggregate: another kernel was started without the
 // firmware.
 func (j *judge) kexec(e ima.Entry) {
@@ -177,7 +173,7 @@ func (j *judge) kexec(e ima.Entry) {
 	}
 	j.find(finding.New(finding.IMAKexec, "boot_aggregate stands in the list again").AtIndex(e.Index).AtOffset(e.Offset))
 	if !j.handed {
-		lost := finding.New(finding.IMARecordsLost, "no "+kexecRecord+" stands before the new kernel's boot_aggregate").AtIndex(e.Index).AtOffset(e.Offset)
+		lost := finding.New(finding.IMARecordsLost, "no "+ima.KexecExecute+" stands before the new kernel's boot_aggregate").AtIndex(e.Index).AtOffset(e.Offset)
 		j.lost = &lost
 	}
 	j.handed = false

@@ -119,7 +119,7 @@ func (p *Profile) predictAuthorities(applications []*pe.Image) error {
 	for i, a := range applications {
 		signature, err := admit(a, db, dbx)
 		if err != nil && (i == 0 || !ofLoaders) {
-			return fmt.Errorf("Secure Boot refuses application %d of %d: %w", i+1, len(applications), err)
+			return fmt.Errorf("application %d of %d is refused by Secure Boot: %w", i+1, len(applications), err)
 		}
 		if err != nil {
 			continue // a loader with keys of its own admits it, and measures that

@@ -49,7 +49,7 @@ func Learn(g Golden, rules map[int]Rule) (Profile, error) {
 		p.Firmware = p.Version
 	}
 	if p.Firmware == "" {
-		return Profile{}, errors.New("learn boot: the firmware states no version of its own: give it a name")
+		return Profile{}, errors.New("learn boot: the firmware states no version of its own: give it a name (learn --firmware NAME)")
 	}
 	var unexplained []string
 	for _, n := range slices.Sorted(maps.Keys(rules)) {

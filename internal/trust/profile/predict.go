@@ -24,7 +24,6 @@ const (
 var (
 	typeSeparator   = eventlog.EVSeparator.String()
 	typeApplication = eventlog.EVEFIBootApplication.String()
-	typeAction      = eventlog.EVEFIAction.String()
 	typeVariable    = eventlog.EVEFIVariableConfig.String()
 	typeAuthority   = eventlog.EVEFIVariableAuth.String()
 	typeSection     = eventlog.EVIPL.String()

@@ -1,9 +1,10 @@
 package profile
 
 import (
+	"bytes"
 	"slices"
 
-	"ward/internal/format/efi"
+	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/secureboot"
 )
@@ -12,47 +13,35 @@ import (
 // It is the one place that makes the policy of a manifest. Where Secure Boot was
 // off in one of them, or not measured so that it hashes, nothing is demanded.
 func demands(profiles []Profile) *secureboot.Policy {
-	policy := &secureboot.Policy{Required: true}
+	var all secureboot.Policy
 	for i, p := range profiles {
-		if !p.secureBootOn() {
+		one := secureboot.PolicyOf(p.secureBoot())
+		switch {
+		case !one.Required:
 			return nil
+		case i == 0:
+			all = one
+			continue
 		}
-		policy.PK = union(policy.PK, p.keys(namePK))
-		policy.KEK = union(policy.KEK, p.keys(nameKEK))
-		policy.DB = union(policy.DB, p.keys(nameDB))
-		if dbx := p.keys(nameDBX); i == 0 {
-			policy.MinimumDBX = dbx
-		} else {
-			policy.MinimumDBX = slices.DeleteFunc(policy.MinimumDBX, func(d pcr.Digest) bool { return !holds(dbx, d) })
-		}
+		all.Deployed = all.Deployed && one.Deployed
+		all.PK, all.KEK, all.DB = union(all.PK, one.PK), union(all.KEK, one.KEK), union(all.DB, one.DB)
+		all.MinimumDBX = slices.DeleteFunc(all.MinimumDBX, func(d pcr.Digest) bool { return !holds(one.MinimumDBX, d) })
+		all.MinimumSBAT = min(all.MinimumSBAT, one.MinimumSBAT) // dates; none is the least
 	}
-	slices.SortFunc(policy.MinimumDBX, func(a, b pcr.Digest) int { return slices.Compare(a, b) })
-	return policy
+	return &all
 }
 
-// keys names the entries of a variable as secureboot.Policy does: a certificate
-// by its SHA-256, a hash by itself.
-func (p *Profile) keys(name string) []pcr.Digest {
-	v, _, ok := p.variable(name)
-	if !ok {
-		return nil
+// secureBoot tells how Secure Boot stands by the events of PCR 7, those that were
+// predicted among them.
+func (p *Profile) secureBoot() secureboot.State {
+	log := &eventlog.Log{Algorithms: []eventlog.AlgorithmSize{{Algorithm: pcr.SHA256, Size: pcr.SHA256.Size()}}}
+	for i, e := range p.PCRs[secureBootRegister].Events {
+		log.Events = append(log.Events, eventlog.Event{
+			Index: i, PCR: secureBootRegister, Data: e.Data,
+			Digests: []eventlog.TaggedDigest{{Algorithm: pcr.SHA256, Digest: e.Digest}},
+		})
 	}
-	lists, err := efi.ParseSignatureLists(v.Data)
-	if err != nil {
-		return nil
-	}
-	var keys []pcr.Digest
-	for _, l := range lists {
-		for _, s := range l.Signatures {
-			switch {
-			case l.Type == efi.CertX509:
-				keys = union(keys, []pcr.Digest{pcr.SHA256.Sum(s.Data)})
-			default:
-				keys = union(keys, []pcr.Digest{slices.Clone(s.Data)})
-			}
-		}
-	}
-	return keys
+	return secureboot.Derive(log, pcr.SHA256)
 }
 
 func union(a, b []pcr.Digest) []pcr.Digest {
@@ -61,6 +50,7 @@ func union(a, b []pcr.Digest) []pcr.Digest {
 			a = append(a, d)
 		}
 	}
+	slices.SortFunc(a, func(x, y pcr.Digest) int { return bytes.Compare(x, y) })
 	return a
 }
 

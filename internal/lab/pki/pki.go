@@ -1,4 +1,8 @@
-package lab
+// Package pki is the lab's own public key infrastructure: the authorities, the
+// certificates of broker and backend, and the keys that sign releases, receipts and
+// questions. It is made once, kept in a folder that is never committed, and trusted
+// by nothing outside the lab.
+package pki
 
 import (
 	"crypto"
@@ -21,9 +25,8 @@ import (
 // BrokerName is the name in the lab broker's certificate.
 const BrokerName = "broker.ward.lab"
 
-// PKI is the lab's own public key infrastructure: made once, kept in a folder
-// that is never committed. Every key is ECDSA P-256.
-type PKI struct {
+// Keys are the lab's keys and authorities. Every key is ECDSA P-256.
+type Keys struct {
 	Dir       string
 	Fleet     Authority         // issues the broker's, the backend's and the devices' certificates
 	Foreign   Authority         // an authority that no device trusts
@@ -39,13 +42,13 @@ type Authority struct {
 	Key  *ecdsa.PrivateKey
 }
 
-// OpenPKI loads the lab's keys from dir and makes those that are missing,
+// Open loads the lab's keys from dir and makes those that are missing,
 // among them the broker's and the backend's certificates.
-func OpenPKI(dir string) (*PKI, error) {
+func Open(dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make key folder: %w", err)
 	}
-	p := &PKI{Dir: dir}
+	p := &Keys{Dir: dir}
 	var err error
 	for name, key := range map[string]**ecdsa.PrivateKey{"release": &p.Release, "stray": &p.Stray, "receipt": &p.Receipt, "challenge": &p.Challenge} {
 		if *key, err = p.key(name); err != nil {
@@ -92,19 +95,19 @@ func OpenPKI(dir string) (*PKI, error) {
 }
 
 // File is the path of a file of the lab's PKI.
-func (p *PKI) File(name string) string { return filepath.Join(p.Dir, name) }
+func (p *Keys) File(name string) string { return filepath.Join(p.Dir, name) }
 
 // TrustAnchors are the files of /usr/lib/ward/trust in the device's image.
-func (p *PKI) TrustAnchors() (map[string][]byte, error) {
-	release, err := publicPEM(p.Release.Public())
+func (p *Keys) TrustAnchors() (map[string][]byte, error) {
+	release, err := PublicPEM(p.Release.Public())
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := publicPEM(p.Receipt.Public())
+	receipt, err := PublicPEM(p.Receipt.Public())
 	if err != nil {
 		return nil, err
 	}
-	challenge, err := publicPEM(p.Challenge.Public())
+	challenge, err := PublicPEM(p.Challenge.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +121,7 @@ func (p *PKI) TrustAnchors() (map[string][]byte, error) {
 
 // IssueDevice certifies a device's reporting key: the common name is the
 // device id, the organisation its tenant. It returns PEM, leaf first.
-func (p *PKI) IssueDevice(pub crypto.PublicKey, tenant, device string) ([]byte, error) {
+func (p *Keys) IssueDevice(pub crypto.PublicKey, tenant, device string) ([]byte, error) {
 	der, err := p.Fleet.issue(pub, pkix.Name{CommonName: device, Organization: []string{tenant}}, x509.ExtKeyUsageClientAuth, nil)
 	if err != nil {
 		return nil, err
@@ -126,7 +129,7 @@ func (p *PKI) IssueDevice(pub crypto.PublicKey, tenant, device string) ([]byte, 
 	return append(pemBlock("CERTIFICATE", der), pemBlock("CERTIFICATE", p.Fleet.Cert.Raw)...), nil
 }
 
-func (p *PKI) key(name string) (*ecdsa.PrivateKey, error) {
+func (p *Keys) key(name string) (*ecdsa.PrivateKey, error) {
 	file := p.File(name + ".key")
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -161,7 +164,7 @@ func (p *PKI) key(name string) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
-func (p *PKI) authority(name, cn string) (Authority, error) {
+func (p *Keys) authority(name, cn string) (Authority, error) {
 	key, err := p.key(name)
 	if err != nil {
 		return Authority{}, err
@@ -225,7 +228,8 @@ func pemBlock(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-func publicPEM(pub crypto.PublicKey) ([]byte, error) {
+// PublicPEM encodes a public key.
+func PublicPEM(pub crypto.PublicKey) ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
 		return nil, fmt.Errorf("encode public key: %w", err)

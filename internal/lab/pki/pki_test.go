@@ -1,4 +1,4 @@
-package lab
+package pki
 
 import (
 	"bytes"
@@ -16,9 +16,9 @@ import (
 	"ward/internal/format/dsse"
 )
 
-func openPKI(t *testing.T) *PKI {
+func openPKI(t *testing.T) *Keys {
 	t.Helper()
-	p, err := OpenPKI(filepath.Join(t.TempDir(), "keys"))
+	p, err := Open(filepath.Join(t.TempDir(), "keys"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestKeysAreKeptAndPrivate(t *testing.T) {
 	if info, err := os.Stat(first.Dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the key folder has mode %v, %v; want 0700", info.Mode().Perm(), err)
 	}
-	second, err := OpenPKI(first.Dir)
+	second, err := Open(first.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestBrokenKeyIsNotReplaced(t *testing.T) {
 		if err := os.WriteFile(p.File(name), []byte("nothing"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := OpenPKI(p.Dir)
+		_, err := Open(p.Dir)
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v, want an error that names the file", name, err)
 		}
@@ -192,8 +192,8 @@ func TestTrustAnchors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(anchors) != 3 {
-		t.Errorf("%d anchors, want release, receipt and fleet", len(anchors))
+	if len(anchors) != 4 {
+		t.Errorf("%d anchors, want release, receipt, challenge and fleet", len(anchors))
 	}
 	for name, text := range anchors {
 		if bytes.Contains(text, []byte("PRIVATE")) {

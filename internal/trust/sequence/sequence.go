@@ -1,18 +1,21 @@
-package appraisal
+// Package sequence compares two sequences by their longest common subsequence, so
+// that what was put in, taken out or replaced is named and what stands around it is
+// not (Hunt and McIlroy, 1976; here with the plain table).
+package sequence
 
-// maxDiffCells bounds the table of the comparison: two sequences of 2,000
+// maxCells bounds the table of the comparison: two sequences of 2,000
 // events each, ten times what one PCR of a real machine has.
-const maxDiffCells = 4 << 20
+const maxCells = 4 << 20
 
-// A change is one place at which two sequences differ: an element of the found
+// A Change is one place at which two sequences differ: an element of the found
 // sequence, of the expected one, or one in place of the other. -1 stands for
 // none.
-type change struct{ expected, found int }
+type Change struct{ Expected, Found int }
 
-// diff compares two sequences of n expected and m found elements and returns
+// Diff compares two sequences of n expected and m found elements and returns
 // the changes in order, so that a longest common subsequence stays out of them.
 // ok is false when the sequences are too long to compare.
-func diff(n, m int, equal func(expected, found int) bool) (changes []change, ok bool) {
+func Diff(n, m int, equal func(expected, found int) bool) (changes []Change, ok bool) {
 	start := 0
 	for start < n && start < m && equal(start, start) {
 		start++
@@ -21,7 +24,7 @@ func diff(n, m int, equal func(expected, found int) bool) (changes []change, ok 
 		n, m = n-1, m-1
 	}
 	rows, cols := n-start, m-start
-	if rows > 0 && cols > maxDiffCells/rows {
+	if rows > 0 && cols > maxCells/rows {
 		return nil, false
 	}
 	// length[i*(cols+1)+j] is the length of the longest common subsequence of
@@ -40,12 +43,12 @@ func diff(n, m int, equal func(expected, found int) bool) (changes []change, ok 
 	var missing, unexpected []int
 	flush := func() {
 		for k := range max(len(missing), len(unexpected)) {
-			c := change{-1, -1}
+			c := Change{-1, -1}
 			if k < len(missing) {
-				c.expected = missing[k]
+				c.Expected = missing[k]
 			}
 			if k < len(unexpected) {
-				c.found = unexpected[k]
+				c.Found = unexpected[k]
 			}
 			changes = append(changes, c)
 		}
