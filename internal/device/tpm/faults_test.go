@@ -21,6 +21,8 @@ import (
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/tpmtest"
 	"ward/internal/format/pcr"
+	"ward/internal/trust/credential"
+	"ward/internal/trust/policy"
 )
 
 func bigInt(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
@@ -36,7 +38,8 @@ func TestBusyTPMIsAskedAgain(t *testing.T) {
 	d, inject := faulty(t)
 	for _, rc := range []tpm2.TPMRC{
 		tpm2.TPMRCRetry, tpm2.TPMRCYielded, tpm2.TPMRCTesting, tpm2.TPMRCNVRate,
-		tpm2.TPMRCNVUnavailable, tpm2.TPMRCObjectMemory, tpm2.TPMRCSessionMemory,
+		tpm2.TPMRCNVUnavailable, tpm2.TPMRCObjectMemory, tpm2.TPMRCSessionMemory, tpm2.TPMRCMemory,
+		tpm2.TPMRCObjectHandles, tpm2.TPMRCSessionHandles, tpm2.TPMRCCanceled,
 	} {
 		inject.Inject(tpmtest.Code(uint32(rc)), tpmtest.Code(uint32(rc)), tpmtest.Code(uint32(rc)))
 		if _, err := d.ReadPCRs(t.Context(), pcr.SHA256, []int{0}); err != nil {
@@ -50,6 +53,10 @@ func TestBusyTPMIsAskedAgain(t *testing.T) {
 	}
 	if n := inject.Sent() - before; n > 25 {
 		t.Errorf("%d attempts", n)
+	}
+	inject.Always(tpmtest.Code(uint32(tpm2.TPMRCSessionMemory)))
+	if _, err := d.ReadPCRs(t.Context(), pcr.SHA256, []int{0}); !errors.Is(err, tpm.ErrExhausted) {
+		t.Errorf("no session for ever: %v, want ErrExhausted", err)
 	}
 }
 
@@ -77,7 +84,12 @@ func TestFaultsAreNamed(t *testing.T) {
 		{"lockout", tpmtest.Code(uint32(tpm2.TPMRCLockout)), tpm.ErrLockout},
 		{"authorisation", tpmtest.Code(0x98e), tpm.ErrAuthorization},
 		{"no key any more", tpmtest.Code(0x18b), tpm.ErrNoKey},
-		{"failure mode", tpmtest.Code(uint32(tpm2.TPMRCFailure)), tpm2.TPMRCFailure},
+		{"failure mode", tpmtest.Code(uint32(tpm2.TPMRCFailure)), tpm.ErrFailure},
+		{"firmware update of the TPM", tpmtest.Code(uint32(tpm2.TPMRCUpgrade)), tpm.ErrFailure},
+		{"no startup after a reset", tpmtest.Code(uint32(tpm2.TPMRCInitialize)), tpm.ErrNotStarted},
+		{"object gone", tpmtest.Code(uint32(tpm2.TPMRCReferenceH0)), tpm.ErrReset},
+		{"session gone", tpmtest.Code(uint32(tpm2.TPMRCReferenceS0)), tpm.ErrReset},
+		{"contexts too old", tpmtest.Code(uint32(tpm2.TPMRCContextGap)), tpm.ErrExhausted},
 	} {
 		inject.Inject(c.fault)
 		_, err := s.Sign(rand.Reader, digest[:], crypto.SHA256)
@@ -116,16 +128,32 @@ func TestHangingTPMHoldsNobody(t *testing.T) {
 	}
 }
 
+// The reporting key, and the service key in an approved boot state, do TLS 1.3 on
+// both sides.
+//
 // Verifies: SR-011, SR-012
 func TestKeyInTPMDoesMutualTLS(t *testing.T) {
-	d := open(t, startTPM(t, false))
-	if _, err := d.ProvisionKeys(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	s, err := d.Signer(t.Context(), tpm.HandleReporting)
+	d := manufactured(t)
+	reporting, err := d.Signer(t.Context(), tpm.HandleReporting)
 	if err != nil {
 		t.Fatal(err)
 	}
+	bootPolicy := policy.BootPolicy(d.key)
+	blob, err := d.CreateKey(t.Context(), &bootPolicy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot := d.approve(t, 1)
+	service, err := d.BlobSigner(t.Context(), blob, func() tpm.Boot { return boot }, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]crypto.Signer{"reporting": reporting, "service": service} {
+		t.Run(name, func(t *testing.T) { mutualTLS(t, s) })
+	}
+}
+
+func mutualTLS(t *testing.T, s crypto.Signer) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pump-1"}, DNSNames: []string{"broker"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -182,7 +210,44 @@ func FuzzResponses(f *testing.F) {
 		}
 		_, _ = d.EKCertificate(ctx)
 		_, _ = d.ProvisionKeys(ctx)
+		if ek, err := d.Endorsement(ctx); err == nil {
+			t.Errorf("endorsement key %+v", ek)
+		}
+		if _, _, err := d.Quote(ctx, [32]byte{}, pcr.SHA256, []int{0}); err == nil {
+			t.Error("a quote was made")
+		}
+		if secret, err := d.Unseal(ctx, tpm.Blob{}, nil); err == nil {
+			t.Errorf("unsealed %x", secret)
+		}
+		if n, err := d.ReadCounter(ctx, tpm.JournalCounter(true), nil); err == nil {
+			t.Errorf("counter %d", n)
+		}
+		_, _ = d.Status(ctx)
 	})
+}
+
+// BenchmarkEnrolment is what enrolment asks of the TPM: endorsement key, credential,
+// service key and its certification.
+func BenchmarkEnrolment(b *testing.B) {
+	d := manufactured(b)
+	bootPolicy := policy.BootPolicy(d.key)
+	for b.Loop() {
+		ek := endorsementOf(b, d.TPM, profiles()[0])
+		blob, err := credential.Make(rand.Reader, ek.Public, d.keys.AK.Name, []byte("credential"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := d.Activate(b.Context(), ek, tpm.HandleAK, blob); err != nil {
+			b.Fatal(err)
+		}
+		key, err := d.CreateKey(b.Context(), &bootPolicy)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := d.CertifyKey(b.Context(), key); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func BenchmarkSign(b *testing.B) {

@@ -18,10 +18,21 @@ type Lazy struct {
 
 	mu   sync.Mutex
 	open *TPM
+	pin  *Key
 }
 
 // NewLazy returns a TPM that is opened at its first use.
 func NewLazy(path string) *Lazy { return &Lazy{path: path} }
+
+// Pin is TPM.Pin, now and whenever the TPM is opened anew.
+func (l *Lazy) Pin(srk Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pin = &srk
+	if l.open != nil {
+		l.open.Pin(srk)
+	}
+}
 
 // Close closes the TPM if it is open.
 func (l *Lazy) Close() error {
@@ -45,6 +56,9 @@ func (l *Lazy) get() (*TPM, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.pin != nil {
+		t.Pin(*l.pin)
+	}
 	l.open = t
 	return t, nil
 }
@@ -56,8 +70,8 @@ func (l *Lazy) drop(err error) {
 	}
 }
 
-// with does one operation with the TPM.
-func with[T any](l *Lazy, operation func(*TPM) (T, error)) (T, error) {
+// With does one operation with the TPM.
+func With[T any](l *Lazy, operation func(*TPM) (T, error)) (T, error) {
 	t, err := l.get()
 	if err != nil {
 		var none T
@@ -70,18 +84,18 @@ func with[T any](l *Lazy, operation func(*TPM) (T, error)) (T, error) {
 
 // ReadPCRs is TPM.ReadPCRs.
 func (l *Lazy) ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (pcr.Values, error) {
-	return with(l, func(t *TPM) (pcr.Values, error) { return t.ReadPCRs(ctx, bank, which) })
+	return With(l, func(t *TPM) (pcr.Values, error) { return t.ReadPCRs(ctx, bank, which) })
 }
 
 // Signer is TPM.Signer; the signer goes on when ctx ends.
 func (l *Lazy) Signer(ctx context.Context, handle uint32) (crypto.Signer, error) {
-	return with(l, func(t *TPM) (crypto.Signer, error) { return t.Signer(context.WithoutCancel(ctx), handle) })
+	return With(l, func(t *TPM) (crypto.Signer, error) { return t.Signer(context.WithoutCancel(ctx), handle) })
 }
 
 // AttestationKey reads the public part of the attestation key. No key there
 // gives ErrNoKey.
 func (l *Lazy) AttestationKey(ctx context.Context) (*ecdsa.PublicKey, error) {
-	return with(l, func(t *TPM) (*ecdsa.PublicKey, error) {
+	return With(l, func(t *TPM) (*ecdsa.PublicKey, error) {
 		key, err := t.ReadPublic(ctx, HandleAK)
 		return key.Public, err
 	})
@@ -93,7 +107,7 @@ func (l *Lazy) Quote(ctx context.Context, qualifying [32]byte, bank pcr.Algorith
 		quote  quote.Quote
 		values pcr.Values
 	}
-	a, err := with(l, func(t *TPM) (answer, error) {
+	a, err := With(l, func(t *TPM) (answer, error) {
 		q, v, err := t.Quote(ctx, qualifying, bank, registers)
 		return answer{q, v}, err
 	})

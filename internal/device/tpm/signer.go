@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"ward/internal/device/tpm/object"
 )
 
 // signTimeout bounds one signature with the waiting for other commands; TPMs
@@ -21,8 +24,8 @@ const signTimeout = 10 * time.Second
 // Signer returns a crypto.Signer for the P-256 signing key at a persistent
 // handle. It signs SHA-256 digests, is safe for concurrent use, and ends with
 // ctx or 10 seconds after a call. Every signature is checked against the
-// public key before it is handed out, so a TPM that was exchanged in the
-// meantime is an error and not a bad signature.
+// public key before it is handed out, so an answer that was changed, or a TPM
+// that was exchanged in the meantime, is an error and not a bad signature.
 func (t *TPM) Signer(ctx context.Context, handle uint32) (crypto.Signer, error) {
 	key, err := t.ReadPublic(ctx, handle)
 	if err != nil {
@@ -34,7 +37,26 @@ func (t *TPM) Signer(ctx context.Context, handle uint32) (crypto.Signer, error) 
 // NewSigner is a Signer for a key that was read before, with its own bound for
 // one signature.
 func (t *TPM) NewSigner(ctx context.Context, key Key, timeout time.Duration) crypto.Signer {
-	return &signer{tpm: t, ctx: ctx, key: key, timeout: timeout}
+	return &signer{tpm: t, ctx: ctx, key: key, timeout: timeout, use: func(*channel) (Key, tpm2.Session, error) {
+		return key, tpm2.PasswordAuth(nil), nil
+	}}
+}
+
+// BlobSigner is a Signer for a key that is kept outside and loaded for each
+// signature. boot is nil for a key without a policy, else it is asked at every
+// signature, so that a new release's approvals count from the next one on.
+func (t *TPM) BlobSigner(ctx context.Context, blob Blob, boot func() Boot, timeout time.Duration) (crypto.Signer, error) {
+	key, err := blob.Key()
+	if err != nil {
+		return nil, err
+	}
+	return &signer{tpm: t, ctx: ctx, key: key, timeout: timeout, use: func(c *channel) (Key, tpm2.Session, error) {
+		if boot == nil {
+			return t.use(c, blob, nil)
+		}
+		b := boot()
+		return t.use(c, blob, &b)
+	}}, nil
 }
 
 type signer struct {
@@ -42,6 +64,7 @@ type signer struct {
 	ctx     context.Context // crypto.Signer has no context of its own
 	key     Key
 	timeout time.Duration
+	use     func(*channel) (Key, tpm2.Session, error)
 }
 
 func (s *signer) Public() crypto.PublicKey { return s.key.Public }
@@ -55,9 +78,13 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
 	defer cancel()
-	return run(ctx, s.tpm, "sign with TPM", func(c channel) ([]byte, error) {
+	return run(ctx, s.tpm, "sign with TPM", func(c *channel) ([]byte, error) {
+		object, guarded, err := s.use(c)
+		if err != nil {
+			return nil, err
+		}
 		rsp, err := tpm2.Sign{
-			KeyHandle:  s.key.handle(),
+			KeyHandle:  object.With(guarded),
 			Digest:     tpm2.TPM2BDigest{Buffer: digest},
 			Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck},
 		}.Execute(c)
@@ -65,7 +92,7 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 			return nil, fmt.Errorf("%w: %w", ErrNoKey, err)
 		}
 		if err != nil {
-			return nil, err
+			return nil, refused(err)
 		}
 		sig, err := rsp.Signature.Signature.ECDSA()
 		if err != nil {
@@ -78,8 +105,21 @@ func (s *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 			return nil, fmt.Errorf("%w: %w", ErrResponse, err)
 		}
 		if !ecdsa.VerifyASN1(s.key.Public, digest, encoded) {
-			return nil, fmt.Errorf("%w: the signature is not by the key 0x%08x that was read before", ErrResponse, s.key.Handle)
+			return nil, s.stranger(c)
 		}
 		return encoded, nil
 	})
+}
+
+// stranger says why a signature is not by the key: the TPM is another one, or
+// the answer was changed.
+func (s *signer) stranger(c *channel) error {
+	const what = "the signature is not by the key that was read before"
+	if s.key.Handle != 0 {
+		now, _, err := object.ReadPublic(c, s.key.Handle)
+		if err == nil && !bytes.Equal(now.Name, s.key.Name) {
+			return fmt.Errorf("%w: %s", ErrOtherTPM, what)
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrResponse, what)
 }

@@ -1,17 +1,27 @@
-// Package tpm is the only owner of the TPM 2.0 on the device and the only
-// importer of go-tpm's transports: reading PCRs, making and naming the
-// device's keys, and signing with them (TPM 2.0 Library Specification, Parts 1
-// to 3; TCG TPM v2.0 Provisioning Guidance). Commands go one at a time, are
-// retried within a bound when the TPM says that it is busy, and end with their
-// context even when the TPM hangs. docs/tpm.md lists every handle.
+// Package tpm is the only owner of the TPM 2.0 on the device and, with the
+// packages beneath it, the only importer of go-tpm's transports: reading PCRs,
+// making, naming and certifying the device's keys, signing with them, sealing
+// secrets to the approved boot state, and counters that cannot go back (TPM 2.0
+// Library Specification, Parts 1 to 3; TCG TPM v2.0 Provisioning Guidance).
+// Package link beneath it sends the commands: one operation at a time, bounded.
+// docs/tpm.md lists every handle, and what a session protects.
 package tpm
 
 import (
+	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
 	"errors"
+	"fmt"
+	"sync"
 
+	"ward/internal/device/tpm/bootpolicy"
+	"ward/internal/device/tpm/ekstore"
+	"ward/internal/device/tpm/link"
+	"ward/internal/device/tpm/nvram"
+	"ward/internal/device/tpm/object"
+	"ward/internal/device/tpm/session"
+	"ward/internal/device/tpm/status"
 	"ward/internal/format/pcr"
 )
 
@@ -23,43 +33,159 @@ const (
 	HandleReporting uint32 = 0x81001001 // reporting LDevID, mTLS to the broker
 )
 
-// What can go wrong, for those who branch on it.
+// What can go wrong on the way to the TPM; package link says what each means.
 var (
-	// ErrAbsent: the TPM's device file or socket is not there.
-	ErrAbsent = errors.New("there is no TPM")
-	// ErrLockout: the TPM's dictionary attack protection refuses; it ends by
-	// itself or with the lockout authorisation.
-	ErrLockout = errors.New("the TPM is in dictionary attack lockout")
-	// ErrBusy: the TPM kept answering that it is busy until the bound.
-	ErrBusy = errors.New("the TPM stays busy")
-	// ErrTimeout: the TPM did not answer in time.
-	ErrTimeout = errors.New("the TPM does not answer")
-	// ErrResponse: the TPM's answer is cut short or not a TPM response.
-	ErrResponse = errors.New("the TPM's answer is malformed")
-	// ErrTransport: the device file or socket failed.
-	ErrTransport = errors.New("the TPM cannot be reached")
-	// ErrNoKey: there is no key at the handle.
-	ErrNoKey = errors.New("no key at this TPM handle")
-	// ErrOccupied: another object than Ward's lies at the handle.
-	ErrOccupied = errors.New("the TPM handle holds another key")
-	// ErrAuthorization: the TPM wants an authorisation that Ward does not have.
-	ErrAuthorization = errors.New("the TPM refuses the authorisation")
+	ErrAbsent        = link.ErrAbsent
+	ErrTransport     = link.ErrTransport
+	ErrTimeout       = link.ErrTimeout
+	ErrResponse      = link.ErrResponse
+	ErrTampered      = link.ErrTampered
+	ErrBusy          = link.ErrBusy
+	ErrExhausted     = link.ErrExhausted
+	ErrNVRate        = link.ErrNVRate
+	ErrNVUnavailable = link.ErrNVUnavailable
+	ErrNVSpace       = link.ErrNVSpace
+	ErrLockout       = link.ErrLockout
+	ErrAuthorization = link.ErrAuthorization
+	ErrReset         = link.ErrReset
+	ErrNotStarted    = link.ErrNotStarted
+	ErrFailure       = link.ErrFailure
 )
 
-// Key is the public part of a key in the TPM.
-type Key struct {
-	Handle uint32
-	Public *ecdsa.PublicKey
-	Name   []byte // TPM2B_NAME: algorithm and digest of the public area
-	Area   []byte // TPMT_PUBLIC, marshalled
+// What can be wrong with what is asked of it; the packages beneath say what each
+// means.
+var (
+	ErrNoKey         = object.ErrNoKey
+	ErrOtherTPM      = session.ErrOtherTPM
+	ErrOccupied      = nvram.ErrOccupied
+	ErrNoIndex       = nvram.ErrNoIndex
+	ErrNeverWritten  = nvram.ErrNeverWritten
+	ErrCounterAhead  = nvram.ErrCounterAhead
+	ErrNoCertificate = ekstore.ErrNoCertificate
+	ErrBootState     = bootpolicy.ErrBootState
+	ErrRollback      = bootpolicy.ErrRollback
+	ErrPolicy        = bootpolicy.ErrPolicy
+)
+
+// Boot is what opens an object that is bound to the boot state.
+type Boot = bootpolicy.Boot
+
+// Status asks the TPM for its own state. It needs no authorisation and works in
+// lockout.
+func (t *TPM) Status(ctx context.Context) (Status, error) {
+	return link.Do(ctx, t.link, "read TPM status", status.Read)
 }
 
-// Certification is the AK's statement that a key lives in the same TPM
-// (TPM2_Certify): a TPMS_ATTEST and its TPMT_SIGNATURE, both marshalled.
-type Certification struct {
-	Attest    []byte
-	Signature []byte
+// NewAuth makes a random authorisation value that can be used here.
+func NewAuth() []byte { return session.NewAuth() }
+
+// What can be wrong with what the TPM holds, for those who branch on it.
+var (
+	// ErrOwned: the TPM has an owner whose authorisation Ward was not given.
+	ErrOwned = errors.New("the TPM has an owner whose authorisation is not known")
+)
+
+// Transport carries commands to one TPM and its responses back.
+type Transport = link.Transport
+
+// channel is the TPM as one operation sees it.
+type channel = link.Channel
+
+// TPM is one TPM. It is safe for concurrent use; operations go one at a time.
+type TPM struct {
+	link *link.Link
+
+	mu    sync.Mutex
+	auths Authorizations
+	pin   *Key // the storage root key of the TPM that is meant
 }
+
+// Authorizations are those of the TPM's hierarchies. Manufacture sets them; an
+// empty one is what a TPM has before that.
+type Authorizations struct {
+	Owner, Endorsement []byte
+}
+
+// Open opens a TPM's device file ("/dev/tpmrm0") or the UNIX socket of a
+// software TPM. A path where there is nothing gives ErrAbsent.
+func Open(path string) (*TPM, error) {
+	l, err := link.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &TPM{link: l}, nil
+}
+
+// New makes a TPM of a transport. It is opened at the first command, and anew
+// after it has failed.
+func New(open func() (Transport, error)) *TPM { return &TPM{link: link.New(open)} }
+
+// Close closes the transport, also under a command that hangs.
+func (t *TPM) Close() error { return t.link.Close() }
+
+// Authorize gives the hierarchies' authorisations for the operations that need
+// them. A value that holds a zero byte is refused.
+func (t *TPM) Authorize(a Authorizations) error {
+	if err := errors.Join(session.Usable(a.Owner), session.Usable(a.Endorsement)); err != nil {
+		return fmt.Errorf("authorize: %w", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.auths = a
+	return nil
+}
+
+// Pin fixes the TPM by its storage root key, as manufacture read it. From then
+// on sessions are salted to this key and to no other, so that neither another
+// TPM nor somebody between it and the processor can take its place, and
+// ReadPCRs is protected too.
+func (t *TPM) Pin(srk Key) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pin = &srk
+}
+
+func (t *TPM) authorizations() Authorizations {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.auths
+}
+
+// run does one operation. When the TPM is in lockout, the error says how long;
+// when a pinned TPM refuses, whether it is the one that was pinned: another one
+// reads another salt and finds every HMAC wrong.
+func run[T any](ctx context.Context, t *TPM, what string, operation func(*channel) (T, error)) (T, error) {
+	v, err := link.Do(ctx, t.link, what, operation)
+	switch {
+	case errors.Is(err, ErrLockout):
+		if s, statusErr := t.Status(ctx); statusErr == nil {
+			err = fmt.Errorf("%w: %s", err, s.Remedy())
+		}
+	case errors.Is(err, ErrAuthorization) && t.pinned() != nil:
+		now, readErr := link.Do(ctx, t.link, "read storage root key", func(c *channel) (Key, error) {
+			key, _, err := object.ReadPublic(c, HandleSRK)
+			return key, err
+		})
+		if readErr == nil && !bytes.Equal(now.Name, t.pinned().Name) {
+			err = fmt.Errorf("%w: %w", ErrOtherTPM, err)
+		}
+	}
+	return v, err
+}
+
+func (t *TPM) pinned() *Key {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pin
+}
+
+// The words of package object that others need.
+type (
+	Key           = object.Key
+	Certification = object.Certification
+	Blob          = object.Blob
+	Status        = status.Status
+)
 
 // Keys are the keys of a provisioned device.
 type Keys struct {

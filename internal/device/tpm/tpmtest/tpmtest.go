@@ -1,6 +1,8 @@
 // Package tpmtest is a TPM transport that injects faults in front of another
-// one: it answers that it is busy, cuts answers short, hangs, fails, or answers
-// with any response code. It keeps a count of the commands that went through.
+// one: it answers that it is busy, cuts answers short, hangs, is slow, fails,
+// answers with any response code, changes what goes past, is reset, or is
+// another TPM. It counts and records the commands that went through, and what
+// they loaded.
 package tpmtest
 
 import (
@@ -79,6 +81,7 @@ type Injector struct {
 	opened int
 	busy   bool
 	clash  bool
+	ledger ledger
 }
 
 // New puts an injector in front of a transport; nil answers success to
@@ -144,11 +147,31 @@ func (i *Injector) send(command []byte) ([]byte, error) {
 	}
 	i.mu.Unlock()
 	defer func() { i.mu.Lock(); i.busy = false; i.mu.Unlock() }()
+	next := watched{i}
 	if fault != nil {
-		return fault(i.next, command)
+		return fault(next, command)
 	}
-	return i.next.Send(command)
+	return next.Send(command)
 }
+
+// watched is the transport behind the injector, with everything noted that
+// reaches the TPM and that comes from it.
+type watched struct{ *Injector }
+
+func (w watched) Send(command []byte) ([]byte, error) {
+	w.mu.Lock()
+	next := w.next
+	w.mu.Unlock()
+	b, err := next.Send(command)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		w.ledger.note(Exchange{command, b})
+	}
+	return b, err
+}
+
+func (w watched) Close() error { return nil }
 
 // connection is one opening of the transport; closing it leaves the one behind
 // the injector open.
