@@ -398,3 +398,27 @@ func TestPolicyDigestsAreTheTPMs(t *testing.T) {
 		t.Errorf("boot policy: the TPM %x, computed %x", got, boot)
 	}
 }
+
+// Two releases may boot with the same registers: the newer one's approval counts,
+// in whatever order they come.
+//
+// Verifies: SR-012
+func TestNewerApprovalCounts(t *testing.T) {
+	d := manufactured(t)
+	bootPolicy := policy.BootPolicy(d.key)
+	extend(t, d.socket, 7, 11)
+	secret := []byte("a secret")
+	sealed, err := d.Seal(t.Context(), secret, &bootPolicy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older, newer := d.approve(t, 1), d.approve(t, 2)
+	d.raise(t, 2)
+	if _, err := d.Unseal(t.Context(), sealed, &older); !errors.Is(err, tpm.ErrRollback) {
+		t.Errorf("the older release alone: %v", err)
+	}
+	both := tpm.Boot{Key: d.key, Approvals: append(older.Approvals, newer.Approvals...)}
+	if got, err := d.Unseal(t.Context(), sealed, &both); err != nil || !bytes.Equal(got, secret) {
+		t.Errorf("both, the older first: %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"ward/internal/format/pcr"
 )
@@ -79,10 +81,11 @@ func (a Approval) Verify(key Key) error {
 	return nil
 }
 
-// Choose returns the first approval that fits the registers. Registers that are
-// not given fit nothing.
+// Choose returns the approval that fits the registers; of several that of the
+// newest release, which the rollback counter admits the longest. Registers that
+// are not given fit nothing.
 func Choose(approvals []Approval, bank pcr.Algorithm, values pcr.Values) (Approval, bool) {
-	for _, a := range approvals {
+	for _, a := range NewestFirst(approvals) {
 		fits := a.Bank == bank && len(a.Values) > 0
 		for i, v := range a.Values {
 			fits = fits && len(v) > 0 && bytes.Equal(v, values[i])
@@ -92,6 +95,13 @@ func Choose(approvals []Approval, bank pcr.Algorithm, values pcr.Values) (Approv
 		}
 	}
 	return Approval{}, false
+}
+
+// NewestFirst sorts approvals by the release that they are of, the newest first.
+func NewestFirst(approvals []Approval) []Approval {
+	sorted := slices.Clone(approvals)
+	slices.SortStableFunc(sorted, func(x, y Approval) int { return cmp.Compare(y.AtMost, x.AtMost) })
+	return sorted
 }
 
 // Raise is the policy key's permission to step the rollback counter up to a

@@ -82,10 +82,11 @@ func (b Boot) Session(c *link.Channel, root session.Salt, options ...tpm2.AuthOp
 	return opened, Authorize(c, opened, b.Key, approved, approval.Reference(), approval.Signature)
 }
 
-// choose finds the approval that fits this boot.
+// choose finds the approval that fits this boot; of several that of the newest
+// release, which the rollback counter admits the longest.
 func (b Boot) choose(c *link.Channel) (policy.Approval, error) {
 	var differ []int
-	for _, approval := range b.Approvals {
+	for _, approval := range policy.NewestFirst(b.Approvals) {
 		if approval.Bank.Size() == 0 || len(approval.Values) == 0 {
 			continue
 		}

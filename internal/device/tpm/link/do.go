@@ -47,15 +47,15 @@ func Do[T any](ctx context.Context, l *Link, what string, operation func(*Channe
 
 // guarded runs the operation and cleans up behind it. go-tpm reads responses by
 // reflection; whatever a broken TPM sends must not end the daemon. After an
-// answer that was changed on its way the transport is opened anew: the kernel
-// then flushes what was loaded under handles that were never learnt.
+// answer that was changed on its way, and after a reset, the transport is opened
+// anew: the kernel then flushes what was loaded under handles that were never learnt.
 func (c *Channel) guarded(operation func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", ErrResponse, p)
 		}
 		c.clean()
-		if errors.Is(err, ErrTampered) {
+		if errors.Is(err, ErrTampered) || errors.Is(err, ErrReset) {
 			c.link.renew()
 		}
 	}()
