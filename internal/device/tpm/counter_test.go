@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -178,9 +179,11 @@ func TestNVWearsOut(t *testing.T) {
 	}
 	for rc, want := range map[tpm2.TPMRC]error{tpm2.TPMRCNVRate: tpm.ErrNVRate, tpm2.TPMRCNVUnavailable: tpm.ErrNVUnavailable, tpm2.TPMRCNVSpace: tpm.ErrNVSpace} {
 		inject.Always(tpmtest.On(nvIncrement, tpmtest.Code(uint32(rc))))
-		if _, err := d.Increment(t.Context(), index, auth); !errors.Is(err, want) {
-			t.Errorf("%v: %v, want %v", rc, err, want)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			if _, err := d.Increment(t.Context(), index, auth); !errors.Is(err, want) {
+				t.Errorf("%v: %v, want %v", rc, err, want)
+			}
+		})
 		inject.Always(nil)
 		if _, err := d.ReadCounter(t.Context(), index, auth); err != nil {
 			t.Errorf("read after %v: %v", rc, err)

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -46,17 +47,24 @@ func TestBusyTPMIsAskedAgain(t *testing.T) {
 			t.Errorf("%v three times: %v", rc, err)
 		}
 	}
-	inject.Always(tpmtest.Code(uint32(tpm2.TPMRCRetry)))
-	before := inject.Sent()
-	if _, err := d.ReadPCRs(t.Context(), pcr.SHA256, []int{0}); !errors.Is(err, tpm.ErrBusy) {
-		t.Errorf("busy for ever: %v, want ErrBusy", err)
-	}
-	if n := inject.Sent() - before; n > 25 {
-		t.Errorf("%d attempts", n)
-	}
-	inject.Always(tpmtest.Code(uint32(tpm2.TPMRCSessionMemory)))
-	if _, err := d.ReadPCRs(t.Context(), pcr.SHA256, []int{0}); !errors.Is(err, tpm.ErrExhausted) {
-		t.Errorf("no session for ever: %v, want ErrExhausted", err)
+	for rc, want := range map[tpm2.TPMRC]error{
+		tpm2.TPMRCRetry: tpm.ErrBusy, tpm2.TPMRCSessionMemory: tpm.ErrExhausted, tpm2.TPMRCObjectHandles: tpm.ErrExhausted,
+		tpm2.TPMRCNVRate: tpm.ErrNVRate, tpm2.TPMRCNVUnavailable: tpm.ErrNVUnavailable,
+	} {
+		inject.Always(tpmtest.Code(uint32(rc)))
+		before := inject.Sent()
+		synctest.Test(t, func(t *testing.T) {
+			begun := time.Now()
+			if _, err := d.ReadPCRs(t.Context(), pcr.SHA256, []int{0}); !errors.Is(err, want) {
+				t.Errorf("%v for ever: %v, want %v", rc, err, want)
+			}
+			if took := time.Since(begun); took < 3*time.Second || took > 10*time.Second {
+				t.Errorf("%v for ever: given up after %s, want some 6 s", rc, took)
+			}
+		})
+		if n := inject.Sent() - before; n > 25 {
+			t.Errorf("%d attempts", n)
+		}
 	}
 }
 
