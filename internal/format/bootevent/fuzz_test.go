@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"runtime/metrics"
 	"strings"
 	"testing"
 	"unicode"
 
+	"ward/internal/alloctest"
 	"ward/internal/format/bootevent"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
@@ -17,12 +17,6 @@ import (
 // allocationFactor and allocationFloor bound what Decode, and what its fields,
 // may allocate: 128 bytes for each byte of data, and what any event costs.
 const allocationFactor, allocationFloor = 128, 64 << 10
-
-func allocated() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
-}
 
 // Any bytes under any type give a value with fields, within bounds of memory and
 // as JSON; nothing that is not measured passes for trusted.
@@ -53,14 +47,12 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind uint32, register uint8, data, of []byte) {
 		e := eventlog.Event{Type: eventlog.EventType(kind), PCR: int(register), Data: data, Digests: []eventlog.TaggedDigest{{Algorithm: pcr.SHA256, Digest: pcr.SHA256.Sum(of)}}}
 		most := uint64(allocationFloor + allocationFactor*len(data))
-		before := allocated()
 		d := bootevent.Decode(e)
-		if used := allocated() - before; used > most {
+		if used := alloctest.Bytes(most, func() { bootevent.Decode(e) }); used > most {
 			t.Errorf("Decode: %d bytes of data, %d allocated, at most %d", len(data), used, most)
 		}
-		before = allocated()
 		fields := d.Fields()
-		if used := allocated() - before; used > most {
+		if used := alloctest.Bytes(most, func() { d.Fields() }); used > most {
 			t.Errorf("Fields: %d bytes of data, %d allocated, at most %d", len(data), used, most)
 		}
 		if _, err := json.Marshal(d); err != nil {

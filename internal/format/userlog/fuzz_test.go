@@ -3,9 +3,9 @@ package userlog_test
 import (
 	"encoding/json"
 	"errors"
-	"runtime/metrics"
 	"testing"
 
+	"ward/internal/alloctest"
 	"ward/internal/format/pcr"
 	"ward/internal/format/userlog"
 )
@@ -22,9 +22,9 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("\x1e" + `{"pcr":24,"digests":[{"hashAlg":"sha1","digest":""},{}]}`))
 	f.Add([]byte("\x1e" + `{"nv_index":1,"digests":[],"content":[[{"a":"\"}"}]]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		before := allocated()
 		log, err := userlog.Parse(b)
-		if used, most := allocated()-before, uint64(allocationFloor+allocationFactor*len(b)); used > most {
+		most := uint64(allocationFloor + allocationFactor*len(b))
+		if used := alloctest.Bytes(most, func() { _, _ = userlog.Parse(b) }); used > most {
 			t.Errorf("%d bytes of input, %d allocated, at most %d", len(b), used, most)
 		}
 		if err != nil {
@@ -47,11 +47,4 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%s: %v", text, err)
 		}
 	})
-}
-
-// allocated is how many bytes the program has allocated so far.
-func allocated() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
 }

@@ -3,9 +3,9 @@ package secureboot_test
 import (
 	"os"
 	"path/filepath"
-	"runtime/metrics"
 	"testing"
 
+	"ward/internal/alloctest"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/secureboot"
@@ -14,12 +14,6 @@ import (
 // allocationFactor and allocationFloor bound what Derive may allocate, for each
 // byte of a log and for any.
 const allocationFactor, allocationFloor = 256, 1 << 20
-
-func allocated() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
-}
 
 // Any log gives a state that is bounded; a policy that demands Secure Boot
 // passes only where it was measured to be on, and the policy that is learned
@@ -43,9 +37,9 @@ func FuzzDerive(f *testing.F) {
 			return
 		}
 		for _, bank := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256} {
-			before := allocated()
 			s := secureboot.Derive(log, bank)
-			if used, most := allocated()-before, uint64(allocationFloor+allocationFactor*len(b)); used > most {
+			most := uint64(allocationFloor + allocationFactor*len(b))
+			if used := alloctest.Bytes(most, func() { secureboot.Derive(log, bank) }); used > most {
 				t.Errorf("%d bytes of log, %d allocated, at most %d", len(b), used, most)
 			}
 			if fs := secureboot.Judge(s, secureboot.Policy{Required: true}); len(fs) == 0 && !(s.Enabled.Measured && s.Enabled.On && s.PK.Measured && len(s.PK.Keys) > 0) {
