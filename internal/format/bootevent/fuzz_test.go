@@ -47,14 +47,12 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind uint32, register uint8, data, of []byte) {
 		e := eventlog.Event{Type: eventlog.EventType(kind), PCR: int(register), Data: data, Digests: []eventlog.TaggedDigest{{Algorithm: pcr.SHA256, Digest: pcr.SHA256.Sum(of)}}}
 		most := uint64(allocationFloor + allocationFactor*len(data))
-		before := alloctest.Bytes()
 		d := bootevent.Decode(e)
-		if used := alloctest.Bytes() - before; used > most {
+		if used := alloctest.Bytes(most, func() { bootevent.Decode(e) }); used > most {
 			t.Errorf("Decode: %d bytes of data, %d allocated, at most %d", len(data), used, most)
 		}
-		before = alloctest.Bytes()
 		fields := d.Fields()
-		if used := alloctest.Bytes() - before; used > most {
+		if used := alloctest.Bytes(most, func() { d.Fields() }); used > most {
 			t.Errorf("Fields: %d bytes of data, %d allocated, at most %d", len(data), used, most)
 		}
 		if _, err := json.Marshal(d); err != nil {

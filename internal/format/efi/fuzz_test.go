@@ -38,48 +38,48 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const factor, floor = 128, 64 << 10
-		before := alloctest.Bytes()
-		defer func() {
-			if used, most := alloctest.Bytes()-before, uint64(floor+factor*len(b)); used > most {
-				t.Errorf("%d bytes of input, %d allocated, at most %d", len(b), used, most)
+		most := uint64(floor + factor*len(b))
+		used := alloctest.Bytes(most, func() {
+			if v, err := efi.ParseVariable(b); err == nil && len(v.Data)+2*len(utf16.Encode([]rune(v.Name))) > len(b) {
+				t.Errorf("variable %+v is longer than %d bytes", v, len(b))
 			}
-		}()
-		if v, err := efi.ParseVariable(b); err == nil && len(v.Data)+2*len(utf16.Encode([]rune(v.Name))) > len(b) {
-			t.Errorf("variable %+v is longer than %d bytes", v, len(b))
-		}
-		if v, rest, err := efi.CutVariable(b); err == nil && len(v.Data)+len(rest) > len(b) {
-			t.Errorf("variable %+v and %d bytes behind it", v, len(rest))
-		}
-		if lists, err := efi.ParseSignatureLists(b); err == nil {
-			n := 0
-			for _, l := range lists {
-				for _, s := range l.Signatures {
-					n += len(s.Owner) + len(s.Data)
+			if v, rest, err := efi.CutVariable(b); err == nil && len(v.Data)+len(rest) > len(b) {
+				t.Errorf("variable %+v and %d bytes behind it", v, len(rest))
+			}
+			if lists, err := efi.ParseSignatureLists(b); err == nil {
+				n := 0
+				for _, l := range lists {
+					for _, s := range l.Signatures {
+						n += len(s.Owner) + len(s.Data)
+					}
+				}
+				if n > len(b) {
+					t.Errorf("signatures of %d bytes from %d", n, len(b))
 				}
 			}
-			if n > len(b) {
-				t.Errorf("signatures of %d bytes from %d", n, len(b))
+			if o, err := efi.ParseLoadOption(b); err == nil && len(o.Path)+len(o.Optional) > len(b) {
+				t.Errorf("load option %+v", o)
 			}
-		}
-		if o, err := efi.ParseLoadOption(b); err == nil && len(o.Path)+len(o.Optional) > len(b) {
-			t.Errorf("load option %+v", o)
-		}
-		if i, err := efi.ParseImage(b); err == nil {
-			_ = i.Path.String()
-		}
-		for _, described := range []bool{false, true} {
-			_, _ = efi.ParseBlob(b, described)
-			if tables, err := efi.ParseTables(b, described); err == nil && 24*len(tables) > len(b) {
-				t.Errorf("%d tables from %d bytes", len(tables), len(b))
+			if i, err := efi.ParseImage(b); err == nil {
+				_ = i.Path.String()
 			}
+			for _, described := range []bool{false, true} {
+				_, _ = efi.ParseBlob(b, described)
+				if tables, err := efi.ParseTables(b, described); err == nil && 24*len(tables) > len(b) {
+					t.Errorf("%d tables from %d bytes", len(tables), len(b))
+				}
+			}
+			if p, err := efi.ParsePartitionTable(b); err == nil && 128*len(p.Partitions) > len(b) {
+				t.Errorf("%d partitions from %d bytes", len(p.Partitions), len(b))
+			}
+			if text := efi.DevicePath(b).String(); len(text) > 64+8*len(b) {
+				t.Errorf("path of %d bytes from %d", len(text), len(b))
+			}
+			_ = efi.DevicePath(b).File()
+			_, _ = efi.ParseSignature(b)
+		})
+		if used > most {
+			t.Errorf("%d bytes of input, %d allocated, at most %d", len(b), used, most)
 		}
-		if p, err := efi.ParsePartitionTable(b); err == nil && 128*len(p.Partitions) > len(b) {
-			t.Errorf("%d partitions from %d bytes", len(p.Partitions), len(b))
-		}
-		if text := efi.DevicePath(b).String(); len(text) > 64+8*len(b) {
-			t.Errorf("path of %d bytes from %d", len(text), len(b))
-		}
-		_ = efi.DevicePath(b).File()
-		_, _ = efi.ParseSignature(b)
 	})
 }
