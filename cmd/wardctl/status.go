@@ -121,6 +121,9 @@ func printLink(w io.Writer, l localapi.Link) {
 	if l.LastReceipt != nil {
 		console.Row(w, "", "session %d, last confirmation %s", l.Session, moment(*l.LastReceipt))
 	}
+	if l.LastEvidence != nil {
+		console.Row(w, "", "last evidence %s", moment(*l.LastEvidence))
+	}
 	if l.Error != "" && l.State != "connected" {
 		console.Row(w, "", "%s", l.Error)
 	}

@@ -189,6 +189,14 @@ func alteredCommandLine(ctx context.Context, s *Stage) (Outcome, error) {
 			s.Line.Say("fleet", "  %s: %s", eventWords(*m.Event.Finding), m.Event.Finding.Found)
 		}
 	}
+	attested, err := s.AwaitAttested(ctx, mark)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if at := attested.Verdict; at.Verdict != appraisal.Contraindicated || at.Claims[appraisal.ClaimQuote] != appraisal.Affirming {
+		return Outcome{}, fmt.Errorf("the fleet's own verdict on an altered command line is %s (%v)", at.Verdict, at.Claims)
+	}
+	s.Line.Say("fleet", "asked for evidence; the TPM's quotes say the same: %s by the fleet's own appraisal", attested.Verdict.Verdict)
 	return o, nil
 }
 

@@ -64,12 +64,13 @@ type Journal struct {
 
 // Link is the connection to the fleet.
 type Link struct {
-	State       string     `json:"state"` // connected, connecting, no-identity, stopped, off
-	Broker      string     `json:"broker,omitempty"`
-	Since       time.Time  `json:"since"`
-	Session     uint64     `json:"session"`
-	LastReceipt *time.Time `json:"lastReceipt,omitempty"`
-	Error       string     `json:"error,omitempty"`
+	State        string     `json:"state"` // connected, connecting, no-identity, stopped, off
+	Broker       string     `json:"broker,omitempty"`
+	Since        time.Time  `json:"since"`
+	Session      uint64     `json:"session"`
+	LastReceipt  *time.Time `json:"lastReceipt,omitempty"`
+	LastEvidence *time.Time `json:"lastEvidence,omitempty"`
+	Error        string     `json:"error,omitempty"`
 }
 
 // Identity is the device's certificate.
