@@ -41,7 +41,7 @@ func Drills() []Drill {
 		{"unknown-program", "a program that is in no release is run on the device", true, unknownProgram},
 		{"altered-command-line", "a correctly signed kernel image with another command line is booted", true, alteredCommandLine},
 		{"predict-next", "the next release boots as predicted; with one byte of its initramfs changed it does not", false, predictNext},
-		{"long-list", "thousands of strange programs make the measurement list long; following it costs the same", false, followLongList},
+		{"long-list", "thousands of strange programs make the measurement list long; what following it costs is measured", false, followLongList},
 		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
 	}
 }
