@@ -50,7 +50,9 @@ var arrows = map[string][]string{
 	"format/imasig":    {"format/ima", "format/pcr"},
 	"format/userlog":   {"format/pcr"},
 	"trust/event":      {"trust/finding"},
-	"trust/release":    {"trust/baseline", "trust/secureboot"}, // a manifest holds what it demands of Secure Boot
+	// a manifest holds what it demands of Secure Boot, and what the policy key signed for it
+	"trust/release":    {"trust/baseline", "trust/secureboot", "trust/policy"},
+	"trust/enrolment":  {"trust/credential", "trust/policy"}, // the TPM proves itself by a credential, a service key by its policy
 	"trust/secureboot": {"trust/finding"},
 	// what build hosts learn and predict is apart from what devices read
 	"trust/profile":   {"trust/release", "trust/secureboot"},

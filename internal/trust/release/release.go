@@ -34,7 +34,7 @@ type Manifest struct {
 	Files         Files     `json:"files"`
 
 	// Parts whose form is not fixed yet; they are signed and passed on.
-	IdentityPolicy json.RawMessage `json:"identityPolicy,omitempty"`
+	IdentityPolicy *IdentityPolicy `json:"identityPolicy,omitempty"`
 	Posture        json.RawMessage `json:"posture,omitempty"`
 	SBOM           json.RawMessage `json:"sbom,omitempty"`
 	Update         json.RawMessage `json:"update,omitempty"`
