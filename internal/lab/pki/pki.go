@@ -22,8 +22,12 @@ import (
 	"time"
 )
 
-// BrokerName is the name in the lab broker's certificate.
-const BrokerName = "broker.ward.lab"
+// BrokerName and RegistrarName are the names in the certificates of the lab's
+// broker and registrar.
+const (
+	BrokerName    = "broker.ward.lab"
+	RegistrarName = "registrar.ward.lab"
+)
 
 // Keys are the lab's keys and authorities. Every key is ECDSA P-256.
 type Keys struct {
@@ -68,6 +72,7 @@ func Open(dir string) (*Keys, error) {
 		dns      []string
 	}{
 		{"broker", BrokerName, x509.ExtKeyUsageServerAuth, p.Fleet, []string{BrokerName, "localhost"}},
+		{"registrar", RegistrarName, x509.ExtKeyUsageServerAuth, p.Fleet, []string{RegistrarName, "localhost"}},
 		{"broker-other-name", "elsewhere.ward.lab", x509.ExtKeyUsageServerAuth, p.Fleet, []string{"elsewhere.ward.lab"}},
 		{"broker-foreign", BrokerName, x509.ExtKeyUsageServerAuth, p.Foreign, []string{BrokerName, "localhost"}},
 		{"backend", "wardfleet", x509.ExtKeyUsageClientAuth, p.Fleet, nil},
