@@ -58,6 +58,7 @@ func (g *Gate) record(ctx context.Context, kind string, rep report) {
 func (g *Gate) report(ctx context.Context, running *release.Verified, d release.Decision, err error) {
 	if err != nil {
 		g.failed++
+		g.explain(err.Error())
 		g.config.Log.Warn("use rollback counter", "error", err, "times", g.failed)
 		if g.failed >= failures {
 			g.hold(ctx, finding.UpdateCounterFailing, true, err.Error())
@@ -69,6 +70,13 @@ func (g *Gate) report(ctx context.Context, running *release.Verified, d release.
 	g.hold(ctx, finding.UpdateLockedOut, d.Gate == release.GateLockedOut, d.Reason)
 	waited := g.wait(running, d)
 	g.hold(ctx, finding.UpdateUnconfirmed, waited >= worryAfter, fmt.Sprintf("%s; it has run for %d hours", d.Reason, int(waited.Hours())))
+}
+
+// explain has the status say what stands in the way.
+func (g *Gate) explain(why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.status.Reason = why
 }
 
 // wait counts the running time of a release that is not confirmed, and keeps it

@@ -84,6 +84,7 @@ type Gate struct {
 	turn   chan struct{} // holds one element while the state is used
 
 	state   state
+	said    said
 	since   time.Time // running time unconfirmed that is not in the state yet
 	counter *uint64   // what the TPM said last
 	failed  int       // times in a row
@@ -167,9 +168,10 @@ func (g *Gate) look(ctx context.Context) error {
 	}
 	defer g.give()
 	if g.config.Automatic && affirming && running != nil {
-		g.confirm(ctx, running, "automatic")
+		_ = g.confirm(running, "automatic") // logged; it is confirmed anew after a restart
 	}
 	d, err := g.commit(ctx, running, affirming)
+	g.tell(ctx, running, d)
 	g.report(ctx, running, d, err)
 	return err
 }
@@ -195,8 +197,9 @@ func (g *Gate) Confirm(ctx context.Context, by string) (Status, error) {
 		return g.Status(), fmt.Errorf("confirm release: %w", err)
 	}
 	defer g.give()
-	kept := g.confirm(ctx, running, by)
+	kept := g.confirm(running, by)
 	d, err := g.commit(ctx, running, affirming)
+	g.tell(ctx, running, d)
 	g.report(ctx, running, d, err)
 	if kept != nil && d.Gate != release.GateCurrent {
 		return g.Status(), fmt.Errorf("confirm release: %w", kept)
@@ -227,9 +230,6 @@ func (g *Gate) commit(ctx context.Context, running *release.Verified, affirming 
 		if err != nil && !errors.Is(err, tpm.ErrCounterAhead) {
 			return d, fmt.Errorf("raise rollback counter to %d: %w", d.Bound, err)
 		}
-	}
-	if d.Gate == release.GateCurrent && g.state.Confirmed == name(running) {
-		g.committed(ctx, running, d.Bound)
 	}
 	return d, nil
 }

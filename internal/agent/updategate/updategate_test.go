@@ -364,17 +364,17 @@ func TestPowerCuts(t *testing.T) {
 		{"confirmed, counter not moved", func(d *device, g *updategate.Gate, ctx context.Context) {
 			d.counter.fail = []error{errBusy}
 			_, _ = g.Confirm(ctx, "me")
-		}, 21, v2, 23, "committed 2.0 at 23"},
+		}, 21, v2, 23, "confirmed 2.0 by me; committed 2.0 at 23"},
 		{"confirmed, the counter halfway", func(d *device, g *updategate.Gate, ctx context.Context) {
 			d.counter.halfway = true
 			_, _ = g.Confirm(ctx, "me")
 			d.counter.halfway = false
-		}, 22, v2, 23, "committed 2.0 at 23"},
+		}, 22, v2, 23, "confirmed 2.0 by me; committed 2.0 at 23"},
 		{"counter moved, not on record", func(d *device, g *updategate.Gate, ctx context.Context) {
 			d.counter.fail = []error{errBusy}
 			_, _ = g.Confirm(ctx, "me")
 			d.counter.value = 23
-		}, 23, v2, 23, "committed 2.0 at 23"},
+		}, 23, v2, 23, "confirmed 2.0 by me; committed 2.0 at 23"},
 		{"confirmed, then the old release boots", func(d *device, g *updategate.Gate, ctx context.Context) {
 			d.counter.fail = []error{errBusy}
 			_, _ = g.Confirm(ctx, "me")
