@@ -66,7 +66,7 @@ func confirmUpdate(gate *updategate.Gate) localapi.Action {
 		case errors.Is(err, updategate.ErrRefused):
 			err = localapi.Refuse(http.StatusConflict, "%v", err)
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-			err = localapi.Refuse(http.StatusServiceUnavailable, "the boot has not been appraised yet: ask again")
+			err = localapi.Refuse(http.StatusServiceUnavailable, "the boot has not been appraised yet, or the TPM is busy: ask again")
 		}
 		return describeUpdate(s), err
 	})

@@ -92,12 +92,10 @@ func (g *Gate) tell(ctx context.Context, r *release.Verified, d release.Decision
 	if g.said.release != this {
 		g.said = said{release: this}
 	}
-	if g.said.confirmed.IsZero() && g.state.Told != this {
-		g.recordConfirmed(ctx, r, g.state.By)
+	if g.said.confirmed.IsZero() && g.state.Told != this && g.recordConfirmed(ctx, r, g.state.By) {
 		g.said.confirmed = now
 	}
-	if d.Gate == release.GateCurrent && g.said.committed.IsZero() && g.state.Committed != this {
-		g.recordCommitted(ctx, r, d.Bound)
+	if d.Gate == release.GateCurrent && g.said.committed.IsZero() && g.state.Committed != this && g.recordCommitted(ctx, r, d.Bound) {
 		g.said.committed = now
 	}
 	kept := g.state

@@ -125,7 +125,7 @@ func (g *Gate) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, context.DeadlineExceeded): // no verdict yet
+		case errors.Is(err, errNoVerdict):
 		case err != nil:
 			wait = g.sit(ctx, retry-rand.N(retry/2))
 			retry = min(2*retry, lastRetry)
@@ -155,13 +155,16 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// errNoVerdict: the boot was not appraised yet; nothing is wrong with the TPM.
+var errNoVerdict = errors.New("no verdict yet")
+
 // look makes one decision and commits it.
 func (g *Gate) look(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, recheck)
 	defer cancel()
 	running, affirming, err := g.config.Verdict.Running(bounded)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNoVerdict, err)
 	}
 	if err := g.take(ctx); err != nil {
 		return err
