@@ -457,6 +457,21 @@ func TestUnconfirmedForADay(t *testing.T) {
 	})
 }
 
+// Each release has its own day.
+//
+// Verifies: SR-038
+func TestUnconfirmedTimeIsOfOneRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, 21)
+		for i, version := range []string{"2.0", "3.0"} {
+			_, end := d.boots(t, &boot{running: approved(t, version, uint64(3+i)), affirming: true})
+			time.Sleep(20 * time.Hour)
+			end()
+			d.want(t, 21, "")
+		}
+	})
+}
+
 // slow is a TPM that answers after who asked has gone.
 type slow struct{ counter }
 
