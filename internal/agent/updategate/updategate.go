@@ -210,9 +210,17 @@ func (g *Gate) Confirm(ctx context.Context, by string) (Status, error) {
 	return g.Status(), nil
 }
 
-// commit reads the counter if it is not known, decides, and moves it.
+// commit reads the counter if it is not known, decides, and moves it. Others see
+// the decision that it comes to, and none before the counter was asked for.
 func (g *Gate) commit(ctx context.Context, running *release.Verified, affirming bool) (release.Decision, error) {
-	d := g.decide(running, affirming)
+	s := release.Standing{Running: running, Trusted: g.config.Trusted, Affirming: affirming, Confirmed: running != nil && g.state.Confirmed == name(running)}
+	d, err := g.step(ctx, s)
+	g.publish(s, d)
+	return d, err
+}
+
+func (g *Gate) step(ctx context.Context, s release.Standing) (release.Decision, error) {
+	d := release.DecideRaise(s)
 	if d.Gate == release.GateUnverified || d.Gate == release.GateUnbound || d.Gate == release.GateForeign {
 		g.counter = nil
 		return d, nil // nothing of this release depends on the counter
@@ -225,7 +233,8 @@ func (g *Gate) commit(ctx context.Context, running *release.Verified, affirming 
 			}
 			g.counter = &n
 		}
-		if d = g.decide(running, affirming); d.Gate != release.GateOpen {
+		s.Counter = *g.counter
+		if d = release.DecideRaise(s); d.Gate != release.GateOpen {
 			break
 		}
 		err := g.config.Counter.Raise(ctx, d.Raise)
@@ -235,16 +244,6 @@ func (g *Gate) commit(ctx context.Context, running *release.Verified, affirming 
 		}
 	}
 	return d, nil
-}
-
-func (g *Gate) decide(running *release.Verified, affirming bool) release.Decision {
-	s := release.Standing{Running: running, Trusted: g.config.Trusted, Affirming: affirming, Confirmed: g.state.Confirmed == name(running) && running != nil}
-	if g.counter != nil {
-		s.Counter = *g.counter
-	}
-	d := release.DecideRaise(s)
-	g.publish(s, d)
-	return d
 }
 
 func (g *Gate) publish(s release.Standing, d release.Decision) {
