@@ -12,12 +12,12 @@ import (
 
 // Paths of the operations, and of Ward's own beside them.
 const (
-	PathCACerts       = "/.well-known/est/cacerts"
-	PathCSRAttrs      = "/.well-known/est/csrattrs"
-	PathSimpleEnroll  = "/.well-known/est/simpleenroll"
+	PathCACerts        = "/.well-known/est/cacerts"
+	PathCSRAttrs       = "/.well-known/est/csrattrs"
+	PathSimpleEnroll   = "/.well-known/est/simpleenroll"
 	PathSimpleReenroll = "/.well-known/est/simplereenroll"
-	PathTPMChallenge  = "/.well-known/est/tpm/challenge"
-	PathCRL           = "/.well-known/ward/crl"
+	PathTPMChallenge   = "/.well-known/est/tpm/challenge"
+	PathCRL            = "/.well-known/ward/crl"
 )
 
 // Content types.
