@@ -15,6 +15,7 @@ import (
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
+	"ward/internal/trust/volume"
 )
 
 // Drill is one attack on the device, or one change of it, with what must be seen.
@@ -42,6 +43,7 @@ func Drills() []Drill {
 		{"altered-command-line", "a correctly signed kernel image with another command line is booted", true, alteredCommandLine},
 		{"predict-next", "the next release boots as predicted; with one byte of its initramfs changed it does not", false, predictNext},
 		{"long-list", "thousands of strange programs make the measurement list long; what following it costs is measured", false, followLongList},
+		{"stolen-disk", "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", false, stolenDisk},
 		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
 	}
 }
@@ -180,6 +182,9 @@ func alteredCommandLine(ctx context.Context, s *Stage) (Outcome, error) {
 		return r.Kind == ingest.KindEvent && f != nil && f.Code == finding.BootEventUnexpected && f.PCR != nil && *f.PCR == stubRegister
 	})
 	if err != nil {
+		return Outcome{}, err
+	}
+	if err := s.dataClosed(ctx, mark, volume.BootState); err != nil {
 		return Outcome{}, err
 	}
 	o := Outcome{Attack: "altered command line", Seen: "verdict contraindicated; " + eventWords(*f.Event.Finding), After: max(0, r.At.Sub(up))}
