@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ward/internal/fleet/ingest"
+	"ward/internal/lab/backend"
 	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
@@ -34,8 +35,8 @@ type Stage struct {
 	Image    *image.Image
 	Manifest []byte
 	Device   *vm.Device
-	Broker   *Broker
-	Fleet    *Fleet
+	Broker   *backend.Broker
+	Fleet    *backend.Fleet
 
 	dir string
 	vm  *vm.VM
@@ -80,14 +81,14 @@ func (s *Stage) set(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.Broker, err = StartBroker(ctx, s.PKI, BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: Tenant, Devices: []string{DeviceID}}); err != nil {
+	if s.Broker, err = backend.StartBroker(ctx, s.PKI, backend.BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: Tenant, Devices: []string{DeviceID}}); err != nil {
 		return err
 	}
 	if err := s.enrol(ctx, program); err != nil {
 		return err
 	}
-	released := Released{Devices: s.devices(), Manifest: s.file("release.dsse"), Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.file("release.pem")}
-	if s.Fleet, err = StartFleet(s.PKI, program, s.Broker.Address(), s.dir, released); err != nil {
+	released := backend.Released{Devices: s.devices(), Manifest: s.file("release.dsse"), Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.file("release.pem")}
+	if s.Fleet, err = backend.StartFleet(s.PKI, program, s.Broker.Address(), s.dir, released); err != nil {
 		return err
 	}
 	s.Line.Say("fleet", "mosquitto on 127.0.0.1:%d (TLS 1.3, client certificates, access list), wardfleet listens and asks", s.Broker.Port)
