@@ -271,7 +271,7 @@ func (s *Stage) refused(ctx context.Context) error {
 	if s.vm, err = vm.Start(ctx, s.vmConfig()); err != nil {
 		return err
 	}
-	defer s.vm.Kill()
+	defer func() { s.vm.Kill(); s.vm = nil }()
 	if err := s.vm.WaitConsole(ctx, refusal); err != nil {
 		return s.explain(fmt.Errorf("the firmware did not say that it refuses the image: %w", err))
 	}

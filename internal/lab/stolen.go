@@ -66,11 +66,8 @@ func (s *Stage) dataClosed(ctx context.Context, mark int, cause volume.Cause) er
 // the device is nobody; on a bench the disk shows nothing of what was on it, but
 // to the recovery key.
 func stolenDisk(ctx context.Context, s *Stage) (Outcome, error) {
-	if s.vm == nil {
-		if err := s.reinstall(ctx); err != nil {
-			return Outcome{}, err
-		}
-		if err := s.goodBoot(ctx); err != nil { // so that there is something to steal
+	if !s.used { // so that there is something to steal
+		if err := s.goodBoot(ctx); err != nil {
 			return Outcome{}, err
 		}
 	}
