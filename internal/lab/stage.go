@@ -38,8 +38,9 @@ type Stage struct {
 	Broker   *backend.Broker
 	Fleet    *backend.Fleet
 
-	dir string
-	vm  *vm.VM
+	dir  string
+	vm   *vm.VM
+	used bool // the device was up at least once
 }
 
 // SetStage builds what is not cached, manufactures a device and starts broker
@@ -120,6 +121,7 @@ func (s *Stage) AK() string { return filepath.Join(s.dir, "device", akFile) }
 func (s *Stage) Boot(ctx context.Context) error {
 	m, err := s.boot(ctx, s.vmConfig())
 	s.vm = m
+	s.used = s.used || err == nil
 	return err
 }
 

@@ -38,6 +38,7 @@ type Keys struct {
 	Stray     *ecdsa.PrivateKey // a release key that no device trusts
 	Receipt   *ecdsa.PrivateKey // signs the fleet's receipts
 	Challenge *ecdsa.PrivateKey // signs the fleet's questions
+	Policy    *ecdsa.PrivateKey // signs the approved boot states
 }
 
 // Authority is a certificate authority: a certificate and its key.
@@ -54,7 +55,7 @@ func Open(dir string) (*Keys, error) {
 	}
 	p := &Keys{Dir: dir}
 	var err error
-	for name, key := range map[string]**ecdsa.PrivateKey{"release": &p.Release, "stray": &p.Stray, "receipt": &p.Receipt, "challenge": &p.Challenge} {
+	for name, key := range map[string]**ecdsa.PrivateKey{"release": &p.Release, "stray": &p.Stray, "receipt": &p.Receipt, "challenge": &p.Challenge, "policy": &p.Policy} {
 		if *key, err = p.key(name); err != nil {
 			return nil, err
 		}
@@ -116,7 +117,12 @@ func (p *Keys) TrustAnchors() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	policy, err := PublicPEM(p.Policy.Public())
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
+		"policy/lab.pem":    policy,
 		"challenge/lab.pem": challenge,
 		"release/lab.pem":   release,
 		"receipt/lab.pem":   receipt,
