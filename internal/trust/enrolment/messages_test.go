@@ -391,3 +391,21 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// A device whose TPM has no certificate can say so, and is told what is missing.
+func TestRequestWithoutCertificate(t *testing.T) {
+	maker := enrolmenttest.NewMaker(t)
+	r := maker.NewDevice(t, "SN-0001").Request("acme")
+	r.EK = enrolment.Endorsement{}
+	b, err := enrolment.EncodeRequest(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := enrolment.ParseRequest(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read.Verify(maker.Terms(now)); !errors.Is(err, enrolment.ErrEKMissing) {
+		t.Errorf("%v, want ErrEKMissing", err)
+	}
+}
