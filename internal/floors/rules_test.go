@@ -60,9 +60,11 @@ var arrows = map[string][]string{
 	"trust/appraisal": {"trust/*"},
 	// what the fleet says of a device is what the appraisal decided, in its words
 	"trust/verdict": {"trust/appraisal", "trust/finding"},
-	"daemon":        {"config"},
-	"command":       {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":           {"*"},
+	// a volume that did not open is a finding
+	"trust/volume": {"trust/finding"},
+	"daemon":       {"config"},
+	"command":      {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
+	"lab":          {"*"},
 }
 
 var rules = []rule{

@@ -50,8 +50,12 @@ func (c *Client) Events(ctx context.Context, after uint64, limit int, wait time.
 }
 
 func (c *Client) get(ctx context.Context, path string, q url.Values, into any) error {
+	return c.ask(ctx, http.MethodGet, path, q, http.NoBody, into)
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, q url.Values, send io.Reader, into any) error {
 	u := url.URL{Scheme: "http", Host: "wardd", Path: path, RawQuery: q.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), send)
 	if err != nil {
 		return fmt.Errorf("ask wardd: %w", err)
 	}
@@ -74,11 +78,12 @@ func (c *Client) get(ctx context.Context, path string, q url.Values, into any) e
 		return fmt.Errorf("ask wardd: answer of more than %d bytes", maxAnswer)
 	}
 	if resp.StatusCode != http.StatusOK {
+		refusal := &Refusal{Status: resp.StatusCode, Reason: resp.Status}
 		var r struct{ Error string }
 		if json.Unmarshal(body, &r) == nil && r.Error != "" {
-			return fmt.Errorf("ask wardd: %s", r.Error)
+			refusal.Reason = r.Error
 		}
-		return fmt.Errorf("ask wardd: %s", resp.Status)
+		return fmt.Errorf("ask wardd: %w", refusal)
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("ask wardd: parse answer: %w", err)

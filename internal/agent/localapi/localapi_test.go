@@ -59,6 +59,11 @@ func (j *journal) Wait(ctx context.Context, after uint64) error {
 // serve starts a server and returns its socket once it answers.
 func serve(t *testing.T, j localapi.Reader, readers ...uint32) string {
 	t.Helper()
+	return serveActions(t, j, nil, readers...)
+}
+
+func serveActions(t *testing.T, j localapi.Reader, actions []localapi.Action, readers ...uint32) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "ward") // the path of a socket is bounded
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +75,7 @@ func serve(t *testing.T, j localapi.Reader, readers ...uint32) string {
 	socket := filepath.Join(dir, "s")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	s := localapi.New(localapi.Config{Socket: socket, Readers: readers, Journal: j, Status: func() localapi.Status {
+	s := localapi.New(localapi.Config{Socket: socket, Readers: readers, Journal: j, Actions: actions, Status: func() localapi.Status {
 		return localapi.Status{Device: "pump-1", Verdict: localapi.Verdict{Tier: "affirming"}}
 	}})
 	go func() { done <- s.Run(ctx) }()
@@ -226,7 +231,7 @@ func TestWhoMayAsk(t *testing.T) {
 			if err := os.Chmod(socket, mode); err != nil {
 				t.Fatal(err)
 			}
-			answer, err := askAs(row.uid, row.gid, row.groups, socket)
+			answer, err := askAs(row.uid, row.gid, row.groups, socket, "GET /v1/status")
 			if got := fmt.Sprint(answer, err); !strings.Contains(got, row.want) {
 				t.Errorf("got %q, want %s", got, row.want)
 			}
@@ -234,9 +239,9 @@ func TestWhoMayAsk(t *testing.T) {
 	}
 }
 
-// askAs asks for the status with other credentials: those of one thread, which
+// askAs sends a request with other credentials: those of one thread, which
 // ends with the goroutine.
-func askAs(uid, gid int, groups []uint32, socket string) (string, error) {
+func askAs(uid, gid int, groups []uint32, socket, request string) (string, error) {
 	type result struct {
 		fd  int
 		err error
@@ -261,7 +266,7 @@ func askAs(uid, gid int, groups []uint32, socket string) (string, error) {
 	}
 	f := os.NewFile(uintptr(r.fd), "socket")
 	defer f.Close()
-	if _, err := io.WriteString(f, "GET /v1/status HTTP/1.1\r\nHost: wardd\r\nConnection: close\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(f, request+" HTTP/1.1\r\nHost: wardd\r\nConnection: close\r\n\r\n"); err != nil {
 		return "", err
 	}
 	b, err := io.ReadAll(f)

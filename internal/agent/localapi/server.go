@@ -1,7 +1,8 @@
 // Package localapi is the daemon's window for people and programs on the same
 // device: JSON over HTTP on a UNIX socket (unix(7)). Who asks is known from the
-// kernel (SO_PEERCRED), never from what the asker says, and nothing that is
-// asked changes the device.
+// kernel (SO_PEERCRED), never from what the asker says. What is read changes
+// nothing; what changes something is an Action, each with its own circle of
+// those who may ask.
 package localapi
 
 import (
@@ -42,6 +43,7 @@ type Config struct {
 	Readers []uint32 // group ids whose members may read, beside root and the daemon's own user
 	Status  func() Status
 	Journal Reader
+	Actions []Action
 	Alive   func()
 	Log     *slog.Logger
 }
@@ -77,6 +79,7 @@ func (s *Server) Run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/events", s.events)
+	s.register(mux)
 	web := &http.Server{
 		Handler: s.guard(mux), ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout: longestWait + 10*time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeader,

@@ -73,6 +73,9 @@ type Contents struct {
 	ESP   map[string]disk.File // further files of the ESP, such as ward/release.dsse
 	State map[string]disk.File // content of the state partition
 	Data  map[string]disk.File // content of the data partition
+	// Volumes encrypt partitions, by use. One that is not here is a plain file
+	// system, which no device mounts: for a golden boot.
+	Volumes map[string]disk.Volume
 }
 
 // NewDisk writes a device's disk to dst.
@@ -115,9 +118,9 @@ func (img *Image) NewDisk(ctx context.Context, dst string, c Contents) error {
 		case board.UseESP:
 			err = disk.MakeFAT(ctx, piece, parts[i].Size, esp)
 		case board.UseState:
-			err = disk.MakeExt4(ctx, piece, parts[i].Size, p.Label, p.UUID, disk.Owner{UID: wardUser, GID: wardUser}, c.State)
+			err = c.makeVolume(ctx, piece, parts[i].Size, p, disk.Owner{UID: wardUser, GID: wardUser}, c.State)
 		case board.UseData:
-			err = disk.MakeExt4(ctx, piece, parts[i].Size, p.Label, p.UUID, disk.Owner{UID: pumpUser, GID: pumpUser}, c.Data)
+			err = c.makeVolume(ctx, piece, parts[i].Size, p, disk.Owner{UID: pumpUser, GID: pumpUser}, c.Data)
 		case board.UseRoot:
 			piece = img.RootFS
 		case board.UseHash:
@@ -134,6 +137,19 @@ func (img *Image) NewDisk(ctx context.Context, dst string, c Contents) error {
 		return fmt.Errorf("make disk: %w", err)
 	}
 	return nil
+}
+
+// makeVolume makes the image of the state or the data partition.
+func (c Contents) makeVolume(ctx context.Context, piece string, size int64, p board.Partition, owner disk.Owner, files map[string]disk.File) error {
+	v, encrypted := c.Volumes[p.Use]
+	if !encrypted {
+		return disk.MakeExt4(ctx, piece, size, p.Label, p.UUID, owner, files)
+	}
+	plain := piece + ".plain"
+	if err := disk.MakeExt4(ctx, plain, disk.PlainSize(size), p.Label, p.UUID, owner, files); err != nil {
+		return err
+	}
+	return disk.MakeVolume(ctx, piece, size, p.Label, p.UUID, v, plain)
 }
 
 // partitions lays out the board's partitions.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"ward/internal/lab/board"
 	"ward/internal/lab/tool"
 )
 
@@ -21,12 +22,12 @@ type kernel struct {
 	image   string // path of vmlinuz
 	tree    string // holds usr/lib/modules/<version>/...
 	// Paths in the root file system, in the order of loading.
-	initramfs, system []string
+	initramfs, volumes, system []string
 }
 
 // fetchKernel downloads the kernel's package with apt, which verifies it, and
 // takes out the image and the modules.
-func (b *Builder) fetchKernel(ctx context.Context, pkg string, initramfs, system []string) (kernel, error) {
+func (b *Builder) fetchKernel(ctx context.Context, pkg string, wanted board.Modules) (kernel, error) {
 	name, version, sum, err := newestKernel(ctx, pkg)
 	if err != nil {
 		return kernel{}, err
@@ -51,9 +52,9 @@ func (b *Builder) fetchKernel(ctx context.Context, pkg string, initramfs, system
 	if err != nil {
 		return kernel{}, err
 	}
-	inputs := []string{sum, strings.Join(initramfs, " "), strings.Join(system, " ")}
+	inputs := []string{sum, strings.Join(wanted.Initramfs, " "), strings.Join(wanted.Volumes, " "), strings.Join(wanted.System, " ")}
 	dir, err := b.step(ctx, "kernel", inputs, func(dir string) error {
-		return unpackKernel(ctx, filepath.Join(deb, "kernel.deb"), dir, initramfs, system)
+		return unpackKernel(ctx, filepath.Join(deb, "kernel.deb"), dir, wanted)
 	})
 	if err != nil {
 		return kernel{}, err
@@ -99,9 +100,9 @@ func field(control []byte, name string) string {
 	return ""
 }
 
-// unpackKernel leaves in dir: vmlinuz, version, the lists of the two stages and
+// unpackKernel leaves in dir: vmlinuz, version, the lists of the stages and
 // the modules that they name, below usr/lib/modules as in the device.
-func unpackKernel(ctx context.Context, deb, dir string, initramfs, system []string) error {
+func unpackKernel(ctx context.Context, deb, dir string, wanted board.Modules) error {
 	tmp := filepath.Join(dir, "all")
 	if _, err := tool.Run(ctx, "dpkg-deb", "-x", deb, tmp); err != nil {
 		return err
@@ -124,7 +125,7 @@ func unpackKernel(ctx context.Context, deb, dir string, initramfs, system []stri
 	for _, stage := range []struct {
 		name   string
 		wanted []string
-	}{{"initramfs", initramfs}, {"system", system}} {
+	}{{"initramfs", wanted.Initramfs}, {"volumes", wanted.Volumes}, {"system", wanted.System}} {
 		order, err := index.order(stage.wanted, loaded)
 		if err != nil {
 			return fmt.Errorf("order modules of %s: %w", stage.name, err)
@@ -152,6 +153,7 @@ func loadKernel(dir string) (kernel, error) {
 	}{
 		{"version", func(s string) { k.version = s }},
 		{"initramfs", func(s string) { k.initramfs = strings.Fields(s) }},
+		{"volumes", func(s string) { k.volumes = strings.Fields(s) }},
 		{"system", func(s string) { k.system = strings.Fields(s) }},
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, f.name))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ func (v *Verified) Manifest() Manifest {
 	}
 	m := v.manifest
 	m.Boot = m.Boot.clone()
+	m.IdentityPolicy, m.Update = m.IdentityPolicy.clone(), m.Update.clone()
 	return m
 }
 
@@ -80,11 +82,17 @@ func Open(envelope []byte, keys *dsse.Keyring, threshold int) (*Verified, error)
 	return &Verified{manifest: m, digest: sha256.Sum256(payload), signers: signers}, nil
 }
 
-// Sign encodes a manifest and signs it with every key.
+// Sign encodes a manifest and signs it with every key. The policy key may not be
+// among them: who can sign releases must not be able to approve boot states too.
 func Sign(m Manifest, signers ...crypto.Signer) ([]byte, error) {
 	payload, err := Encode(m)
 	if err != nil {
 		return nil, err
+	}
+	for _, s := range signers {
+		if public, err := x509.MarshalPKIXPublicKey(s.Public()); m.IdentityPolicy != nil && err == nil && bytes.Equal(public, m.IdentityPolicy.PolicyKey) {
+			return nil, errors.New("sign release manifest: a release key is the policy key of the manifest: take two keys")
+		}
 	}
 	envelope, err := dsse.Sign(PayloadType, payload, signers...)
 	if err != nil {
@@ -124,7 +132,13 @@ func Encode(m Manifest) ([]byte, error) {
 //  6. an exact register has one value for each firmware, one that is judged by
 //     events has rules, a recorded one a reason and nothing else;
 //  7. composites are those of the values;
-//  8. the file baseline's digest and absolute path.
+//  8. the file baseline's digest and absolute path;
+//  9. the identity policy, if there is one: a P-256 policy key, 1 to 128 distinct
+//     boot states that the release itself accepts, over PCR 7, 11 and 12 or the
+//     registers of a composite, each approved by that key for counters of at most
+//     base + rollbackIndex, and a permission to raise the counter to that and no
+//     further;
+//  10. the update rules, if there are some.
 func Parse(payload []byte) (Manifest, error) {
 	if len(payload) > dsse.MaxSize {
 		return Manifest{}, fmt.Errorf("%w: %d bytes, at most %d are read", ErrManifest, len(payload), dsse.MaxSize)
@@ -151,7 +165,7 @@ func Parse(payload []byte) (Manifest, error) {
 	return m, nil
 }
 
-// check is steps 4 to 8 of Parse.
+// check is steps 4 to 10 of Parse.
 func (m *Manifest) check() error {
 	for _, f := range []struct{ name, text string }{{"product", m.Product}, {"board", m.Board}, {"version", m.Version}} {
 		if err := checkText(f.text, maxText); err != nil {
@@ -169,6 +183,16 @@ func (m *Manifest) check() error {
 	}
 	if err := checkText(m.Files.Path, maxReason); err != nil || !strings.HasPrefix(m.Files.Path, "/") {
 		return errors.New("files.path: want an absolute path")
+	}
+	if m.IdentityPolicy != nil {
+		if err := m.IdentityPolicy.check(m); err != nil {
+			return fmt.Errorf("identityPolicy.%w", err)
+		}
+	}
+	if m.Update != nil {
+		if err := m.Update.check(); err != nil {
+			return fmt.Errorf("update.%w", err)
+		}
 	}
 	return nil
 }

@@ -33,11 +33,13 @@ type Manifest struct {
 	Boot          Boot      `json:"boot"`
 	Files         Files     `json:"files"`
 
+	IdentityPolicy *IdentityPolicy `json:"identityPolicy,omitempty"` // nil: nothing is bound to the boot state
+
 	// Parts whose form is not fixed yet; they are signed and passed on.
-	IdentityPolicy *IdentityPolicy `json:"identityPolicy,omitempty"`
-	Posture        json.RawMessage `json:"posture,omitempty"`
-	SBOM           json.RawMessage `json:"sbom,omitempty"`
-	Update         json.RawMessage `json:"update,omitempty"`
+	Posture json.RawMessage `json:"posture,omitempty"`
+	SBOM    json.RawMessage `json:"sbom,omitempty"`
+
+	Update *Update `json:"update,omitempty"` // nil: may be installed from every release that is not newer
 }
 
 // Files names what lies in the root file system.

@@ -336,6 +336,7 @@ func FuzzParse(f *testing.F) {
 	good := encode(f, manifest())
 	f.Add(good)
 	f.Add(good[:len(good)/2])
+	f.Add(encode(f, approved(f, bound(), release.Approval{Base: base}, fixedKey(f, 1))))
 	f.Add([]byte(`{"schema":1}`))
 	f.Add([]byte(`{"schema":1,"boot":{"pcrs":{"4":{"mode":"exact"},"04":{}}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
