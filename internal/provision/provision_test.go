@@ -187,10 +187,10 @@ func TestInterruptedManufacture(t *testing.T) {
 // Verifies: SR-048
 func TestManufactureCutAtEveryCommand(t *testing.T) {
 	if testing.Short() {
-		t.Skip("some sixty runs with a software TPM")
+		t.Skip("some thirty runs with a software TPM")
 	}
 	total := 0
-	for n := 0; n == 0 || n < total; n += 7 { // 7 shares no factor with the commands of one step
+	for n := 0; n == 0 || n < total; n += 3 {
 		machine, state, l := swtpmtest.Start(t, false), t.TempDir(), newLine(t)
 		conn, err := linuxudstpm.Open(machine.Socket)
 		must(t, err)

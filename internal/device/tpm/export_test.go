@@ -3,6 +3,8 @@ package tpm
 import (
 	"context"
 	"fmt"
+
+	"ward/internal/device/tpm/object"
 )
 
 // HandleSigning is where a test keeps a signing key that is not restricted, as a
@@ -16,7 +18,7 @@ func (t *TPM) ProvisionSigning(ctx context.Context) (Keys, Key, error) {
 		return Keys{}, Key{}, err
 	}
 	key, err := run(ctx, t, "make a signing key", func(c *channel) (Key, error) {
-		return t.provision(c, HandleSigning, signing(false), beneath(keys.SRK))
+		return t.provision(c, HandleSigning, object.SigningTemplate(false), beneath(keys.SRK))
 	})
 	if err != nil {
 		return Keys{}, Key{}, fmt.Errorf("signing key: %w", err)

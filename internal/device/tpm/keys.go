@@ -12,28 +12,6 @@ import (
 	"ward/internal/device/tpm/session"
 )
 
-// signing is the template of a P-256 signing key that never leaves its TPM
-// (fixedTPM, fixedParent), was made by it (sensitiveDataOrigin), is used with
-// its empty authorisation, and stands outside the dictionary attack logic.
-func signing(restricted bool) tpm2.TPMTPublic {
-	return tpm2.TPMTPublic{
-		Type:    tpm2.TPMAlgECC,
-		NameAlg: tpm2.TPMAlgSHA256,
-		ObjectAttributes: tpm2.TPMAObject{
-			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true,
-			NoDA: true, Restricted: restricted, SignEncrypt: true,
-		},
-		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
-			CurveID: tpm2.TPMECCNistP256,
-			Scheme: tpm2.TPMTECCScheme{
-				Scheme:  tpm2.TPMAlgECDSA,
-				Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256}),
-			},
-		}),
-		Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}),
-	}
-}
-
 // ProvisionKeys makes what is missing of the device's persistent keys, at
 // manufacture: the storage root key (TCG's P-256 template) and the attestation
 // key. The others lie beneath the first (CreateKey) and are certified by the
@@ -47,7 +25,7 @@ func (t *TPM) ProvisionKeys(ctx context.Context) (Keys, error) {
 		if k.SRK, err = t.provision(c, HandleSRK, tpm2.ECCSRKTemplate, t.createRoot); err != nil {
 			return k, fmt.Errorf("storage root key: %w", err)
 		}
-		if k.AK, err = t.provision(c, HandleAK, signing(true), beneath(k.SRK)); err != nil {
+		if k.AK, err = t.provision(c, HandleAK, object.SigningTemplate(true), beneath(k.SRK)); err != nil {
 			return k, fmt.Errorf("attestation key: %w", err)
 		}
 		return k, nil
@@ -59,7 +37,7 @@ func (t *TPM) ProvisionKeys(ctx context.Context) (Keys, error) {
 // handles, is left as it is.
 func (t *TPM) EvictKeys(ctx context.Context) error {
 	_, err := run(ctx, t, "evict keys", func(c *channel) (struct{}, error) {
-		return struct{}{}, errors.Join(t.evict(c, HandleAK, signing(true)), t.evict(c, HandleSRK, tpm2.ECCSRKTemplate))
+		return struct{}{}, errors.Join(t.evict(c, HandleAK, object.SigningTemplate(true)), t.evict(c, HandleSRK, tpm2.ECCSRKTemplate))
 	})
 	return err
 }
