@@ -98,6 +98,7 @@ func printStatus(w io.Writer, s localapi.Status) {
 	printLink(w, s.Link)
 	printRecord(w, s.Journal)
 	printIdentity(w, s.Identity)
+	printVolumes(w, s.Volumes)
 	printRoles(w, s.Roles)
 }
 
@@ -150,6 +151,22 @@ func printIdentity(w io.Writer, id localapi.Identity) {
 	console.Row(w, "Identity", "%s", text)
 	if id.Detail != "" {
 		console.Row(w, "", "%s", id.Detail)
+	}
+}
+
+// printVolumes tells which encrypted volumes are open; the findings tell why one
+// is not.
+func printVolumes(w io.Writer, volumes []localapi.Volume) {
+	var parts []string
+	for _, v := range volumes {
+		state := "open"
+		if !v.Opened {
+			state = "closed (" + v.Cause + ")"
+		}
+		parts = append(parts, v.Name+" "+state)
+	}
+	if len(parts) > 0 {
+		console.Row(w, "Volumes", "%s", strings.Join(parts, ", "))
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 	"ward/internal/device/mqtt"
 	"ward/internal/format/chain"
-	"ward/internal/lab"
+	"ward/internal/lab/backend"
 	"ward/internal/lab/pki"
 	"ward/internal/scripttest"
 	"ward/internal/trust/event"
@@ -59,7 +59,7 @@ func startBroker(t *testing.T, ts *testscript.TestScript, authority *pki.Keys) {
 	if _, err := exec.LookPath("mosquitto"); err != nil {
 		t.Skip("mosquitto is not installed: run 'make deps'")
 	}
-	b, err := lab.StartBroker(t.Context(), authority, lab.BrokerConfig{Dir: filepath.Join(ts.Getenv("WORK"), "broker"), Tenant: "acme", Devices: []string{"pump-1"}})
+	b, err := backend.StartBroker(t.Context(), authority, backend.BrokerConfig{Dir: filepath.Join(ts.Getenv("WORK"), "broker"), Tenant: "acme", Devices: []string{"pump-1"}})
 	ts.Check(err)
 	ts.Defer(b.Stop)
 	ts.Setenv("BROKER", "tls://"+b.Address())

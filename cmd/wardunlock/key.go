@@ -60,7 +60,7 @@ func runKey(flags *flag.FlagSet, args []string, _ io.Reader, out io.Writer) erro
 		o.name = filepath.Base(o.device)
 	}
 	begun := time.Now()
-	key, err := bounded(o)
+	key, err := bounded(func(ctx context.Context) ([]byte, error) { return unlock(ctx, o) })
 	outcome := volume.Outcome{Name: o.name, Opened: err == nil, TookMS: time.Since(begun).Milliseconds()}
 	var r *refusal
 	if errors.As(err, &r) {
@@ -100,7 +100,7 @@ func refuse(cause volume.Cause, format string, args ...any) error {
 }
 
 // bounded asks for the key and stops waiting when the time is over.
-func bounded(o keyOptions) ([]byte, error) {
+func bounded(ask func(context.Context) ([]byte, error)) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	type answer struct {
@@ -109,7 +109,7 @@ func bounded(o keyOptions) ([]byte, error) {
 	}
 	done := make(chan answer, 1)
 	go func() {
-		key, err := unlock(ctx, o)
+		key, err := ask(ctx)
 		done <- answer{key, err}
 	}()
 	select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -178,6 +179,34 @@ func (img *Image) PutESP(ctx context.Context, dst string, files map[string]disk.
 		return err
 	}
 	return disk.PutFAT(ctx, dst, offset, files)
+}
+
+// CopyPartition writes a partition of a disk to a file.
+func (img *Image) CopyPartition(dst, from, use string) error {
+	parts, _, err := partitions(img.Board)
+	if err != nil {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("copy partition: %w", err)
+	}
+	defer in.Close()
+	for i, p := range img.Board.Partitions {
+		if p.Use != use {
+			continue
+		}
+		out, err := os.Create(dst)
+		if err != nil {
+			return fmt.Errorf("copy partition: %w", err)
+		}
+		_, err = io.Copy(out, io.NewSectionReader(in, parts[i].Start, parts[i].Size))
+		if err := errors.Join(err, out.Close()); err != nil {
+			return fmt.Errorf("copy partition: %w", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("copy partition: the board has none of use %q", use)
 }
 
 func (img *Image) partitionOffset(use string) (int64, error) {

@@ -13,6 +13,7 @@ import (
 
 	"ward/internal/lab/board"
 	"ward/internal/lab/disk"
+	"ward/internal/lab/image/mapper"
 	"ward/internal/lab/tool"
 )
 
@@ -76,11 +77,11 @@ func (b *Builder) nodes(ctx context.Context, img *Image, in Inputs, k kernel, pr
 	host("/usr/bin/wardctl", programs["wardctl"], 0o755)
 	host("/usr/sbin/wardunlock", programs["wardunlock"], 0o755)
 	host("/usr/bin/pump", programs["pump"], 0o755)
-	mapper, err := mapperFiles()
+	cryptsetup, err := mapper.Files()
 	if err != nil {
 		return nil, err
 	}
-	for path, file := range mapper {
+	for path, file := range cryptsetup {
 		host(path, file, 0o755)
 	}
 	// The initramfs's modules lie here too: the file baseline is made of this tree,

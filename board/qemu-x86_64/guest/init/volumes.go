@@ -23,7 +23,7 @@ const (
 	mapper           = "/usr/sbin/cryptsetup"
 	volumeModuleList = "/etc/modules.volumes"
 	releaseFile      = "/boot/ward/release.dsse"
-	volumeReport     = "/run/ward/volumes"
+	volumeReport     = reportFile("/run/ward/volumes")
 	mapped           = "/dev/mapper/ward-"
 )
 
@@ -44,7 +44,7 @@ func openVolumes() {
 	ctx, cancel := context.WithTimeout(context.Background(), volumesTime)
 	defer cancel()
 	run := mount{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=32m"}
-	if err := errors.Join(run.do(), os.MkdirAll(filepath.Dir(volumeReport), 0o755), loadModules(volumeModuleList), mountBoot()); err != nil {
+	if err := errors.Join(run.do(), os.MkdirAll(filepath.Dir(string(volumeReport)), 0o755), loadModules(volumeModuleList), mountBoot()); err != nil {
 		say("volumes: %v", err) // what follows says what is missing
 	}
 	for _, v := range volumes {
@@ -61,23 +61,23 @@ func openVolumes() {
 func openVolume(ctx context.Context, name, release string) error {
 	partition, err := verity.WaitPartition("ward-"+name, time.Second)
 	if err != nil {
-		return report(name, volume.Unknown, err)
+		return volumeReport.closed(name, volume.Unknown, err)
 	}
-	args := []string{"key", "--device", partition.Node, "--name", name, "--report", volumeReport}
+	args := []string{"key", "--device", partition.Node, "--name", name, "--report", string(volumeReport)}
 	if release != "" {
 		args = append(args, "--release", release)
 	}
 	key, err := runProgram(ctx, nil, unlocker, args...)
 	if err != nil {
-		if ctx.Err() != nil || !reported(name) {
-			return report(name, volume.Failing, err)
+		if _, told := volumeReport.outcome(name); told {
+			return err // it has reported its cause itself
 		}
-		return err // it has reported its cause itself
+		return volumeReport.closed(name, volume.Failing, err)
 	}
 	defer clear(key)
 	_, err = runProgram(ctx, key, mapper, "open", "--batch-mode", "--disable-locks", "--key-file=-", "--type", "luks2", partition.Node, filepath.Base(mapped)+name)
 	if err != nil {
-		return report(name, volume.Mapping, err)
+		return volumeReport.closed(name, volume.Mapping, err)
 	}
 	return nil
 }
@@ -108,9 +108,12 @@ func runProgram(ctx context.Context, stdin []byte, path string, args ...string) 
 	}
 }
 
-// report appends the cause to the report and returns the error.
-func report(name string, cause volume.Cause, why error) error {
-	f, err := os.OpenFile(volumeReport, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+// reportFile is the report on the volumes, which wardd reads.
+type reportFile string
+
+// closed appends the cause to the report and returns the error.
+func (r reportFile) closed(name string, cause volume.Cause, why error) error {
+	f, err := os.OpenFile(string(r), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err == nil {
 		_, err = f.Write(volume.Outcome{Name: name, Cause: cause, Detail: why.Error()}.Line())
 		err = errors.Join(err, f.Close())
@@ -122,8 +125,8 @@ func report(name string, cause volume.Cause, why error) error {
 }
 
 // outcome is what the report says of a volume.
-func outcome(name string) (volume.Outcome, bool) {
-	text, err := os.ReadFile(volumeReport)
+func (r reportFile) outcome(name string) (volume.Outcome, bool) {
+	text, err := os.ReadFile(string(r))
 	if err != nil {
 		return volume.Outcome{}, false
 	}
@@ -139,25 +142,31 @@ func outcome(name string) (volume.Outcome, bool) {
 	return volume.Outcome{}, false
 }
 
-func reported(name string) bool { _, ok := outcome(name); return ok }
-
 // mountBoot mounts the EFI system partition, where the release manifest lies.
 func mountBoot() error {
 	return mountLabel("ward-esp", "/boot", "vfat", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, "fmask=0133,dmask=0022")
 }
 
-// mountVolume mounts a volume that was opened. A plain file system in its
-// partition is never mounted: somebody would have put it there.
-func mountVolume(name, target string, flags uintptr) error {
-	o, ok := outcome(name)
+// opened says whether a volume was opened at this start.
+func (r reportFile) opened(name string) error {
+	o, ok := r.outcome(name)
 	switch {
 	case !ok:
 		return fmt.Errorf("volume %s was not opened", name)
 	case !o.Opened:
 		return fmt.Errorf("volume %s is closed: %s", name, o.Cause)
 	}
+	return nil
+}
+
+// mountVolume mounts a volume that was opened. A plain file system in its
+// partition is never mounted: somebody would have put it there.
+func mountVolume(name, target string, flags uintptr) error {
+	if err := volumeReport.opened(name); err != nil {
+		return err
+	}
 	if err := (mount{mapped + name, target, "ext4", flags, ""}).do(); err != nil {
-		return report(name, volume.Mapping, err)
+		return volumeReport.closed(name, volume.Mapping, err)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package image
+package mapper
 
 import (
 	"debug/elf"
@@ -9,8 +9,8 @@ import (
 
 // Every library that cryptsetup or one of its libraries names is among the files,
 // and they work by themselves: nothing else of this machine is looked at.
-func TestMapperFiles(t *testing.T) {
-	files, err := mapperFiles()
+func TestFiles(t *testing.T) {
+	files, err := Files()
 	if err != nil {
 		t.Skip(err)
 	}

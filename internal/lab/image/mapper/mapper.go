@@ -1,4 +1,8 @@
-package image
+// Package mapper finds Debian's cryptsetup as this machine has it installed, the
+// libraries that it needs (DT_NEEDED, System V ABI, chapter 5) and their loader,
+// for the root file system of the virtual device: what is in there is covered by
+// dm-verity, by the file baseline and by IMA.
+package mapper
 
 import (
 	"debug/elf"
@@ -25,10 +29,9 @@ var libraryFolders = []string{"/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gn
 // maxLibraries bounds the libraries of a program; cryptsetup of Debian 12 takes 14.
 const maxLibraries = 64
 
-// mapperFiles are Debian's cryptsetup as this machine has it installed, its
-// libraries and their loader: paths in the device and files here. The same
-// installed packages give the same bytes.
-func mapperFiles() (map[string]string, error) {
+// Files are cryptsetup, its libraries and their loader: paths in the device and
+// files here. The same installed packages give the same bytes.
+func Files() (map[string]string, error) {
 	program, err := tool.Look("cryptsetup")
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package lab
+package backend
 
 import (
 	"context"
@@ -26,6 +26,7 @@ type Registrar struct {
 
 // RegistrarConfig says whom the registrar gives certificates.
 type RegistrarConfig struct {
+	Tenant    string
 	Dir       string        // a folder for the list of serial numbers and for what it keeps
 	Devices   string        // the register of devices, which the fleet's verifier reads
 	Makers    string        // folder of the TPM makers' certificates
@@ -51,7 +52,7 @@ func StartRegistrar(ctx context.Context, keys *pki.Keys, program string, c Regis
 	}
 	r := &Registrar{Port: port, log: newBoundedBuffer(1 << 20), done: make(chan struct{})}
 	args := []string{
-		"registrar", "--listen", r.Address(), "--tenant", Tenant,
+		"registrar", "--listen", r.Address(), "--tenant", c.Tenant,
 		"--cert", keys.File("registrar.crt"), "--key", keys.File("registrar.key"),
 		"--ca-cert", keys.File("fleet-ca.crt"), "--ca-key", keys.File("fleet-ca.key"),
 		"--tpm-makers", c.Makers, "--policy-key", c.PolicyKey, "--serials", serials, "--devices", c.Devices,
