@@ -45,7 +45,8 @@ var arrows = map[string][]string{
 	"format/eventlog": {"format/pcr", "format/efi", "format/pe"},
 	// what events say is apart from how the log is read: the reader decides, the words do not
 	"format/bootevent": {"format/eventlog", "format/pcr", "format/efi", "format/pe"},
-	"format/pcr":       {"format/sm3"}, // the one bank algorithm that Go's library does not have
+	"format/pcr":       {"format/sm3"},       // the one bank algorithm that Go's library does not have
+	"format/est":       {"format/certsonly"}, // who speaks EST need not know what its bodies are made of
 	"format/ima":       {"format/pcr"},
 	"format/imasig":    {"format/ima", "format/pcr"},
 	"format/userlog":   {"format/pcr"},
@@ -60,11 +61,14 @@ var arrows = map[string][]string{
 	"trust/appraisal": {"trust/*"},
 	// what the fleet says of a device is what the appraisal decided, in its words
 	"trust/verdict": {"trust/appraisal", "trust/finding"},
+	// the register of devices is one for who enrols them and who judges their evidence
+	"fleet/verifier":  {"fleet/register"},
+	"fleet/registrar": {"fleet/register", "fleet/issue"},
+	"daemon":          {"config"},
+	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
+	"lab":             {"*"},
 	// a volume that did not open is a finding
 	"trust/volume": {"trust/finding"},
-	"daemon":       {"config"},
-	"command":      {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":          {"*"},
 }
 
 var rules = []rule{
