@@ -125,7 +125,7 @@ func TestChallengeRefusals(t *testing.T) {
 		reason  string
 	}{
 		{"a maker that is not known", stranger.NewDevice(t, "pump-1").Request(tenant), 403, "unknown-maker", "the operator adds the TPM maker's certificates"},
-		{"no certificate of the endorsement key", change(func(r *enrolment.Request) { r.EK.Certificate = nil }), 403, "ek-missing", "no certificate of the endorsement key"},
+		{"no certificate of the endorsement key", change(func(r *enrolment.Request) { r.EK.Certificate = []byte{} }), 403, "ek-missing", "no certificate of the endorsement key"},
 		{"a certificate that is not of an endorsement key", change(func(r *enrolment.Request) { r.EK.Certificate = w.maker.Intermediate.Raw }), 403, "ek-profile", "not a certificate of an endorsement key"},
 		{"an attestation key that is none", change(func(r *enrolment.Request) { r.AK = r.Keys[0].Public }), 403, "ak", "not an attestation key"},
 		{"a key of another TPM", noPolicy, 403, "key", "not a key of this TPM"},
@@ -269,7 +269,7 @@ func TestEnrolRefusals(t *testing.T) {
 		{"another device's name", enrollCall(t, basic, csrDER(t, key, "pump-2")), 403, "csr-name", "names another device"},
 		{"no certification request", enrollCall(t, basic, []byte("hello")), 400, "csr", ""},
 		{"no base64", call{method: "POST", path: est.PathSimpleEnroll, kind: est.TypeCSR, basic: basic, body: good}, 400, "malformed", ""},
-		{"too large", call{method: "POST", path: est.PathSimpleEnroll, kind: est.TypeCSR, basic: basic, body: bytes.Repeat(body, 40)}, 413, "too-large", ""},
+		{"too large", call{method: "POST", path: est.PathSimpleEnroll, kind: est.TypeCSR, basic: basic, body: bytes.Repeat(body, 60)}, 413, "too-large", ""},
 		{"JSON", call{method: "POST", path: est.PathSimpleEnroll, kind: "application/json", basic: basic, body: body}, 415, "type", ""},
 		{"GET", call{method: "GET", path: est.PathSimpleEnroll, basic: basic}, 405, "method", ""},
 		{"an operation that is not offered", call{method: "POST", path: "/.well-known/est/serverkeygen", kind: est.TypeCSR, body: body}, 404, "not-found", "docs/registrar.md"},

@@ -42,6 +42,7 @@ type world struct {
 	registrar *registrar.Registrar
 	url       string
 	roots     *x509.CertPool
+	listening chan struct{}
 
 	mu     sync.Mutex
 	events []registrar.Event
@@ -49,7 +50,7 @@ type world struct {
 
 func newWorld(t *testing.T, change func(*world, *registrar.Config)) *world {
 	t.Helper()
-	w := &world{t: t, maker: enrolmenttest.NewMaker(t), dir: t.TempDir(), roots: x509.NewCertPool()}
+	w := &world{t: t, maker: enrolmenttest.NewMaker(t), dir: t.TempDir(), roots: x509.NewCertPool(), listening: make(chan struct{})}
 	must(t, os.Mkdir(w.file("devices"), 0o700))
 	must(t, issue.MakeCA(time.Now(), w.file("ca"), "Acme Fleet", []string{"127.0.0.1"}))
 	w.serials("pump-1", "pump-2", "pump-3")
@@ -64,6 +65,9 @@ func newWorld(t *testing.T, change func(*world, *registrar.Config)) *world {
 	c.Serials, err = registrar.OpenSerials(w.file("serials"))
 	must(t, err)
 	c.Report = func(e registrar.Event) {
+		if e.Kind == "listening" {
+			close(w.listening)
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.events = append(w.events, e)
@@ -114,6 +118,7 @@ func (w *world) serve() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- w.registrar.Serve(ctx, l, pair) }()
+	<-w.listening
 	w.t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
