@@ -66,7 +66,8 @@ func TestCurlAndOpenSSL(t *testing.T) {
 		t.Errorf("cacerts: %s", got)
 	}
 	curl(est.PathCSRAttrs, "-o", "attrs.b64")
-	if got := ssl("asn1parse", "-inform", "B64", "-in", "attrs.b64"); !strings.Contains(got, "ecdsa-with-SHA256") {
+	ssl("base64", "-d", "-in", "attrs.b64", "-out", "attrs.der")
+	if got := ssl("asn1parse", "-inform", "DER", "-in", "attrs.der"); !strings.Contains(got, "ecdsa-with-SHA256") {
 		t.Errorf("csrattrs: %s", got)
 	}
 
