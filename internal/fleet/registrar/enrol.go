@@ -238,6 +238,10 @@ func (r *Registrar) issue(ctx context.Context, now time.Time, act string, life i
 	return certs, nil
 }
 
+// maxAnswerCRL bounds the revocation list in an answer, in bytes: some thousand
+// entries. A longer one the device fetches when it has a network.
+const maxAnswerCRL = 40 << 10
+
 // Answer is enrolment without a network: it takes an application and returns an
 // answer, both files, which the device's TPM alone can open. Every error is a
 // *Refusal.
@@ -279,8 +283,12 @@ func (r *Registrar) Answer(ctx context.Context, now time.Time, file []byte) ([]b
 		}
 	}
 	if r.config.CA != nil {
-		if issued.CRL, err = r.CRL(now); err != nil {
+		list, err := r.CRL(now)
+		if err != nil {
 			return nil, ofFault(err)
+		}
+		if len(list) <= maxAnswerCRL {
+			issued.CRL = list
 		}
 	}
 	answer, err := proof.Seal(rand.Reader, issued)

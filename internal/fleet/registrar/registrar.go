@@ -119,6 +119,7 @@ func (r *Registrar) TLS(pair tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		Certificates: []tls.Certificate{pair},
+		NextProtos:   []string{"http/1.1"}, // what needs no more is bounded more easily
 		ClientAuth:   tls.RequestClientCert,
 		ClientCAs:    r.config.Roots.Pool(),
 		VerifyConnection: func(s tls.ConnectionState) error { // also of resumed sessions
