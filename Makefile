@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-PROGRAMS := wardd wardctl wardrelease wardfleet wardlab
+PROGRAMS := wardd wardctl wardunlock wardrelease wardfleet wardlab
 FUZZTIME ?= 10s
 SMOKE := 1000x
 BENCHTIME ?= 1s
