@@ -18,6 +18,7 @@ import (
 	"ward/internal/lab/image"
 	"ward/internal/lab/tool"
 	"ward/internal/lab/vm"
+	"ward/internal/provision"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/volume"
@@ -198,7 +199,7 @@ func (s *Stage) searchDisk(ctx context.Context, thief *vm.Device) (int64, error)
 			_, err := tool.Call{Name: "cryptsetup", Args: []string{"open", "--batch-mode", "--disable-locks", "--test-passphrase", "--key-file=-", part}, Stdin: []byte(passphrase)}.Run(ctx)
 			return err
 		}
-		for _, guess := range []string{"", strings.Repeat("\x00", sealedKeySize), DeviceID} {
+		for _, guess := range []string{"", strings.Repeat("\x00", provision.KeySize), DeviceID} {
 			if err := open(guess); err == nil {
 				return 0, fmt.Errorf("volume %s opens with %q", use, guess)
 			}
