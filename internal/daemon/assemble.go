@@ -42,6 +42,7 @@ var capabilities = []string{"measured-boot", "ima", "journal", "receipts", "evid
 func (d *daemon) assemble() {
 	chip := tpm.NewLazy(d.config.TPM.Device)
 	boot := d.assembleBoot(chip)
+	gate := d.assembleUpdate(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
@@ -80,7 +81,12 @@ func (d *daemon) assemble() {
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Journal: d.journal,
 		Alive: d.alive("localapi"), Log: d.log.With("role", "localapi"),
-		Status: func() localapi.Status { return d.status(boot, who, link, conditions) },
+		Status: func() localapi.Status {
+			s := d.status(boot, who, link, conditions)
+			s.Update = describeUpdate(gate.Status())
+			return s
+		},
+		Actions: []localapi.Action{confirmUpdate(gate)},
 	})
 	d.add("localapi", fastBound, api.Run)
 }

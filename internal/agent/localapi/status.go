@@ -21,6 +21,7 @@ type Status struct {
 	Journal   Journal           `json:"journal"`
 	Link      Link              `json:"link"`
 	Identity  Identity          `json:"identity"`
+	Update    Update            `json:"update"`
 	Roles     []Role            `json:"roles"`
 	Findings  []finding.Finding `json:"findings"`  // conditions that hold
 	Incidents []finding.Finding `json:"incidents"` // of this boot
