@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/internal/cli"
-	"ward/internal/fleet/verifier"
+	"ward/internal/fleet/register"
 )
 
 func newDevices() *cobra.Command {
@@ -40,13 +40,13 @@ func newDevicesAdd() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("read attestation key: %w", err)
 			}
-			registry, err := verifier.NewRegistry(dir)
+			registry, err := register.Open(dir)
 			if err != nil {
 				return err
 			}
-			act, err := registry.Register(time.Now(), args[0], args[1], key, replace, reason)
+			act, err := registry.Add(time.Now(), args[0], args[1], key, replace, reason)
 			switch {
-			case errors.Is(err, verifier.ErrOtherKey), errors.Is(err, verifier.ErrTaken):
+			case errors.Is(err, register.ErrOtherKey), errors.Is(err, register.ErrTaken):
 				return cli.Fail(cli.Findings, "%w", err)
 			case err != nil:
 				return err

@@ -60,9 +60,12 @@ var arrows = map[string][]string{
 	"trust/appraisal": {"trust/*"},
 	// what the fleet says of a device is what the appraisal decided, in its words
 	"trust/verdict": {"trust/appraisal", "trust/finding"},
-	"daemon":        {"config"},
-	"command":       {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":           {"*"},
+	// the register of devices is one for who enrols them and who judges their evidence
+	"fleet/verifier":  {"fleet/register"},
+	"fleet/registrar": {"fleet/register", "fleet/issue"},
+	"daemon":          {"config"},
+	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
+	"lab":             {"*"},
 }
 
 var rules = []rule{
