@@ -108,13 +108,7 @@ func TestCheckAlone(t *testing.T) {
 func TestBrokenHash(t *testing.T) {
 	w := serverauthtest.NewWorld(t, "broker.example", now)
 	raw := w.Accepted.Certificates[0].Leaf.Raw
-	sha256, sha1 := oid(t, 1, 2, 840, 10045, 4, 3, 2), oid(t, 1, 2, 840, 10045, 4, 1)
-	changed := strings.ReplaceAll(string(raw), sha256, sha1+"\x05\x00")
-	// ecdsa-with-SHA1 is one byte shorter than ecdsa-with-SHA256: NULL parameters
-	// of two bytes make it one longer, so lengths do not fit; build it by hand.
-	if len(changed) == len(raw) {
-		t.Skip("unexpected sizes")
-	}
+	sha1 := oid(t, 1, 2, 840, 10045, 4, 1)
 	der := rebuild(t, raw, sha1)
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -270,7 +264,7 @@ func TestExplainTheRest(t *testing.T) {
 		{nil, "", ""},
 		{io.EOF, finding.LinkDown, serverauth.Reach},
 		{&net.OpError{Op: "dial", Err: errors.New("connection refused")}, finding.LinkDown, serverauth.Reach},
-		{&net.OpError{Op: "remote error", Err: errors.New("tls: revoked certificate")}, finding.LinkDown, serverauth.Reach}, // not crypto/tls's wording
+		{&net.OpError{Op: "remote error", Err: errors.New("tls: revoked certificate")}, finding.LinkRefused, serverauth.Admission},
 		{errors.New("remote error: tls: revoked certificate"), finding.LinkRefused, serverauth.Admission},
 		{errors.New("tls: server selected unsupported protocol version 302"), finding.LinkTLSVersion, serverauth.Version},
 		{tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, finding.LinkServerUntrusted, serverauth.Trust},
