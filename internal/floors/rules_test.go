@@ -45,7 +45,8 @@ var arrows = map[string][]string{
 	"format/eventlog": {"format/pcr", "format/efi", "format/pe"},
 	// what events say is apart from how the log is read: the reader decides, the words do not
 	"format/bootevent": {"format/eventlog", "format/pcr", "format/efi", "format/pe"},
-	"format/pcr":       {"format/sm3"}, // the one bank algorithm that Go's library does not have
+	"format/pcr":       {"format/sm3"},       // the one bank algorithm that Go's library does not have
+	"format/est":       {"format/certsonly"}, // who speaks EST need not know what its bodies are made of
 	"format/ima":       {"format/pcr"},
 	"format/imasig":    {"format/ima", "format/pcr"},
 	"format/userlog":   {"format/pcr"},

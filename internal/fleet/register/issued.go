@@ -1,8 +1,11 @@
 package register
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -59,6 +62,9 @@ func (c *certificates) take(now time.Time, keep time.Duration) func(line []byte)
 		if b, err := hex.DecodeString(i.Serial); err != nil || len(b) == 0 || len(b) > maxSerial {
 			return fmt.Errorf("serial number %.60q is none", i.Serial)
 		}
+		if i.Life < 1 {
+			return fmt.Errorf("life %d is none", i.Life)
+		}
 		if now.Before(i.NotAfter.Add(keep)) {
 			c.bySerial[i.Serial] = i
 		}
@@ -88,6 +94,12 @@ func (r *Register) whole(name string) (*Device, error) {
 		return nil, fmt.Errorf("read record %s: acts on %s are missing, for certificates were issued after them: restore it from its backup", r.acts.path, name)
 	}
 	return d, nil
+}
+
+// KeyDigest writes the SHA-256 of a key's SubjectPublicKeyInfo as the record does.
+func KeyDigest(spki []byte) string {
+	sum := sha256.Sum256(spki)
+	return hex.EncodeToString(sum[:])
 }
 
 // SerialNumber writes a certificate's serial number as the record does.
@@ -123,40 +135,34 @@ func (r *Register) Record(now time.Time, i Issued) error {
 	})
 }
 
-// Good says whether a certificate was issued to a device and still has its worth,
-// and returns what the device is. ErrUnknown: it was never issued here, or to
-// another; ErrRevoked.
-func (r *Register) Good(now time.Time, tenant, device string, serial *big.Int) (Device, error) {
+// Certificate returns what the record says of a certificate, and of its device.
+// ErrUnknown: it was never issued here; ErrRevoked: it lost its worth.
+func (r *Register) Certificate(now time.Time, cert *x509.Certificate) (Issued, Device, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.read(); err != nil {
-		return Device{}, err
+	if err := errors.Join(r.read(), r.readIssued(now)); err != nil {
+		return Issued{}, Device{}, err
 	}
-	if err := r.readIssued(now); err != nil {
-		return Device{}, err
+	serial := SerialNumber(cert.SerialNumber)
+	i, ok := r.certs.bySerial[serial]
+	if !ok || i.SPKI != KeyDigest(cert.RawSubjectPublicKeyInfo) {
+		return Issued{}, Device{}, fmt.Errorf("look up certificate %s: %w", serial, ErrUnknown)
 	}
-	d, err := r.whole(place(tenant, device))
+	d, err := r.whole(place(i.Tenant, i.Device))
 	if err != nil {
-		return Device{}, err
-	}
-	i, ok := r.certs.bySerial[SerialNumber(serial)]
-	if !ok || d == nil || i.Tenant != tenant || i.Device != device {
-		return Device{}, fmt.Errorf("look up certificate %s of %s of %s: %w", SerialNumber(serial), device, tenant, ErrUnknown)
+		return Issued{}, Device{}, err
 	}
 	if d.Revoked != nil || i.Life != d.Life {
-		return Device{}, fmt.Errorf("look up certificate %s of %s of %s: %w", SerialNumber(serial), device, tenant, ErrRevoked)
+		return Issued{}, Device{}, fmt.Errorf("look up certificate %s of %s of %s: %w", serial, i.Device, i.Tenant, ErrRevoked)
 	}
-	return *d, nil
+	return i, *d, nil
 }
 
 // Revocations lists the certificates that are revoked, by serial number.
 func (r *Register) Revocations(now time.Time) ([]Revocation, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.read(); err != nil {
-		return nil, err
-	}
-	if err := r.readIssued(now); err != nil {
+	if err := errors.Join(r.read(), r.readIssued(now)); err != nil {
 		return nil, err
 	}
 	var all []Revocation

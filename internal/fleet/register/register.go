@@ -37,7 +37,7 @@ var (
 	ErrOtherTPM = errors.New("another TPM is enrolled as this device")
 	ErrTaken    = errors.New("this TPM or its attestation key is another device's")
 	ErrRevoked  = errors.New("the device is revoked")
-	ErrUnknown  = errors.New("no such device is registered")
+	ErrUnknown  = errors.New("it is not registered here")
 )
 
 // Register is the folder. Its methods may be called by several goroutines.

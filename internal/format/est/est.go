@@ -1,13 +1,13 @@
-// Package est reads and writes the bodies of Enrollment over Secure Transport:
-// DER in base64, and certificates as a PKCS #7 of nothing but certificates (RFC
-// 7030, sections 3.2 to 4.5; RFC 8951, section 3; RFC 5652, section 5).
+// Package est is what both ends of Enrollment over Secure Transport must agree on:
+// the paths of its operations, their content types, and how bodies are written
+// (RFC 7030, sections 3.2 to 4.5; RFC 8951, section 3).
 package est
 
 import (
-	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
+
+	"ward/internal/format/certsonly"
 )
 
 // Paths of the operations, and of Ward's own beside them.
@@ -28,41 +28,20 @@ const (
 	TypeCRL      = "application/pkix-crl"
 )
 
-// MaxBody bounds a body that is read, in bytes of base64: sixteen certificates
-// at their longest.
-const MaxBody = 256 << 10
+// MaxBody bounds a body that is read, in bytes of base64.
+const MaxBody = 2 * certsonly.MaxMessage
 
 // ErrFormat: not a body of this kind.
 var ErrFormat = errors.New("not a body of EST")
 
-// lineLength is what openssl reads without asking.
-const lineLength = 64
-
 // EncodeBody writes DER in base64, in lines.
-func EncodeBody(der []byte) []byte {
-	text := base64.StdEncoding.EncodeToString(der)
-	var b bytes.Buffer
-	for len(text) > 0 {
-		n := min(lineLength, len(text))
-		b.WriteString(text[:n])
-		b.WriteByte('\n')
-		text = text[n:]
-	}
-	return b.Bytes()
-}
+func EncodeBody(der []byte) []byte { return certsonly.Encode(der) }
 
-// ParseBody reads base64 with or without line breaks.
+// ParseBody reads base64 with or without white space.
 func ParseBody(body []byte) ([]byte, error) {
-	if len(body) > MaxBody {
-		return nil, fmt.Errorf("parse body: %w: more than %d bytes", ErrFormat, MaxBody)
-	}
-	der := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
-	n, err := base64.StdEncoding.Strict().Decode(der, bytes.TrimSpace(body)) // skips line breaks
+	der, err := certsonly.Decode(body)
 	if err != nil {
-		return nil, fmt.Errorf("parse body: %w: %w", ErrFormat, err)
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	if n == 0 {
-		return nil, fmt.Errorf("parse body: %w: it is empty", ErrFormat)
-	}
-	return der[:n], nil
+	return der, nil
 }
