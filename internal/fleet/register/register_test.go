@@ -375,6 +375,36 @@ func TestRevocations(t *testing.T) {
 	}
 }
 
+// No device fills the record, whatever has hold of it.
+//
+// Verifies: SR-036
+func TestOften(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	if _, err := r.Enrol(begin, newBoard(t, "a").as("pump-1")); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 120 {
+		if err := r.Often(begin, "acme", "pump-1"); err != nil {
+			t.Fatalf("certificate %d: %v", n, err)
+		}
+		if err := issue(t, r, int64(n+1), "pump-1", 1, begin.Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, r := range map[string]*register.Register{"this process": r, "another": open(t, dir)} {
+		if err := r.Often(begin.Add(59*time.Minute), "acme", "pump-1"); !errors.Is(err, register.ErrOften) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := r.Often(begin, "acme", "pump-2"); err != nil {
+			t.Errorf("%s, another device: %v", name, err)
+		}
+		if err := r.Often(begin.Add(time.Hour+time.Second), "acme", "pump-1"); err != nil {
+			t.Errorf("%s, an hour later: %v", name, err)
+		}
+	}
+}
+
 const keepDays = 31 * 24 * time.Hour
 
 // A line that a power cut cut off does not count, and hinders nothing; a line that

@@ -203,7 +203,7 @@ func (r *Registrar) answer(ctx context.Context, now time.Time, act, id string, p
 	}
 	certs, err := r.enrol(ctx, now, act, proof, use, csr)
 	var refusal *Refusal
-	if errors.As(err, &refusal) && refusal.Status == http.StatusServiceUnavailable {
+	if errors.As(err, &refusal) && refusal.Wait > 0 {
 		r.challenges.giveBack(id, use)
 	}
 	return certs, err
@@ -219,6 +219,9 @@ func (r *Registrar) enrol(ctx context.Context, now time.Time, act string, proof 
 
 // issue has a certificate made and records it before anybody has it.
 func (r *Registrar) issue(ctx context.Context, now time.Time, act string, life int, want issue.Want) ([]*x509.Certificate, error) {
+	if err := r.config.Devices.Often(now, want.Tenant, want.Device); err != nil {
+		return nil, ofRegister(err)
+	}
 	certs, err := r.config.Authority.Issue(ctx, now, want)
 	if err != nil {
 		return nil, ofFault(err)

@@ -63,7 +63,7 @@ type Registrar struct {
 
 	mu      sync.Mutex
 	counts  map[string]uint64
-	flood   uint64 // refusals by a limit that were not logged
+	flood   uint64 // refusals that were not logged
 	flooded time.Time
 }
 
@@ -126,7 +126,11 @@ func (r *Registrar) TLS(pair tls.Certificate) *tls.Config {
 			if len(s.PeerCertificates) == 0 {
 				return nil
 			}
-			_, err := r.config.Roots.Verify(time.Now(), s.PeerCertificates[0], s.PeerCertificates[1:]...)
+			now := time.Now()
+			_, err := r.config.Roots.Verify(now, s.PeerCertificates[0], s.PeerCertificates[1:]...)
+			if err != nil {
+				r.flooding(now, "handshake", err)
+			}
 			return err
 		},
 	}
