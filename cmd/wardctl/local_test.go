@@ -19,8 +19,9 @@ import (
 )
 
 // Scripts about a daemon and its record. "record DIR" makes a journal of known
-// events, "more DIR" appends one to it, "daemon STATUS DIR" answers on the
-// socket "s" with the status of a JSON file and the events of a journal,
+// events, "more DIR" appends one to it, "daemon STATUS DIR [ANSWERS]" answers on
+// the socket "s" with the status of a JSON file, the events of a journal, and to
+// each confirmation of a release with the next line of a file,
 // "flip FILE OFFSET" turns a bit, "shorten FILE N" takes N bytes off the end.
 //
 // Verifies: SR-018
@@ -84,7 +85,11 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	j := openJournal(ts, args[1])
 	ctx, cancel := context.WithCancel(context.Background())
 	socket := ts.MkAbs("s")
-	api := localapi.New(localapi.Config{Socket: socket, Status: func() localapi.Status { return s }, Journal: j})
+	config := localapi.Config{Socket: socket, Status: func() localapi.Status { return s }, Journal: j}
+	if len(args) > 2 {
+		config.Actions = confirmAnswers(ts, args[2])
+	}
+	api := localapi.New(config)
 	done := make(chan error, 1)
 	go func() { done <- api.Run(ctx) }()
 	ts.Defer(func() {

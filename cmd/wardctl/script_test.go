@@ -35,7 +35,8 @@ var captured = map[string]string{
 
 // Each script starts with a device's event log (boot.bin), its registers
 // (boot.pcrs.json) and its measurement list (ima.bin, ima.ascii), and with the
-// lists of imaFiles, and a device on paper with evidence (folder paper).
+// lists of imaFiles, a device on paper with evidence (folder paper), and releases
+// to update to (folder releases).
 //
 // Verifies: SR-018
 func TestScripts(t *testing.T) {
@@ -53,6 +54,9 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			if err := paper(t, filepath.Join(env.WorkDir, "paper")); err != nil {
+				return err
+			}
+			if err := releases(t, filepath.Join(env.WorkDir, "releases")); err != nil {
 				return err
 			}
 			return imaFiles(env.WorkDir)

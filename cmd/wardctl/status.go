@@ -98,6 +98,7 @@ func printStatus(w io.Writer, s localapi.Status) {
 	printLink(w, s.Link)
 	printRecord(w, s.Journal)
 	printIdentity(w, s.Identity)
+	printUpdate(w, s.Update)
 	printVolumes(w, s.Volumes)
 	printRoles(w, s.Roles)
 }
@@ -151,6 +152,23 @@ func printIdentity(w io.Writer, id localapi.Identity) {
 	console.Row(w, "Identity", "%s", text)
 	if id.Detail != "" {
 		console.Row(w, "", "%s", id.Detail)
+	}
+}
+
+func printUpdate(w io.Writer, u localapi.Update) {
+	if u.State == "" || u.State == "unbound" {
+		return
+	}
+	text := u.State
+	if u.Confirmed {
+		text += ", confirmed"
+	}
+	if u.Counter != nil {
+		text += fmt.Sprintf(", counter %d of %d", *u.Counter, u.Base+u.Index)
+	}
+	console.Row(w, "Update", "%s", text)
+	if u.Detail != "" && u.State != "current" {
+		console.Row(w, "", "%s", u.Detail)
 	}
 }
 

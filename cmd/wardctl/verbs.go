@@ -9,5 +9,5 @@ import (
 
 // verbs lists the program's verbs; each is made in a file of its own name.
 func verbs() []*cobra.Command {
-	return []*cobra.Command{newStatus(), newEvents(), newJournal(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence()}
+	return []*cobra.Command{newStatus(), newEvents(), newJournal(), newUpdate(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence()}
 }

@@ -7,8 +7,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -50,9 +52,19 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": scripttest.Status,
 			"broker": func(ts *testscript.TestScript, _ bool, _ []string) { startBroker(t, ts, authority) },
+			"port":   port,
 			"device": func(ts *testscript.TestScript, _ bool, args []string) { device(t, ts, authority, args) },
 		},
 	})
+}
+
+// port puts a free port of 127.0.0.1 into a variable: port NAME.
+func port(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, number, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(errors.Join(err, l.Close()))
+	ts.Setenv(args[0], number)
 }
 
 func startBroker(t *testing.T, ts *testscript.TestScript, authority *pki.Keys) {

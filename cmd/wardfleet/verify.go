@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ward/internal/fleet/ingest"
+	"ward/internal/fleet/register"
 	"ward/internal/fleet/verifier"
 )
 
@@ -50,7 +51,7 @@ func (f *verifyFlags) open(state string, log *slog.Logger) (*verifier.Verifier, 
 			return nil, err
 		}
 	}
-	if c.Keys, err = verifier.NewRegistry(f.devices); err != nil {
+	if c.Keys, err = register.Open(f.devices); err != nil {
 		return nil, err
 	}
 	if c.Releases, err = verifier.LoadReleases(f.releases, f.baselines, f.releaseKeys, f.threshold); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"ward/cmd/wardrelease/disk"
 	"ward/internal/trust/baseline"
 )
 
@@ -81,7 +82,7 @@ func newBaseline() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := writeFile(out, text); err != nil {
+			if err := disk.Write(out, text); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "baseline %x: %d entries, %d files, %d bytes\n", sum.Digest, sum.Entries, sum.Files, sum.Bytes)

@@ -9,6 +9,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardrelease/disk"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/profile"
 	"ward/internal/trust/release"
@@ -74,7 +75,7 @@ type boardProfile struct {
 // readBoard reads a profile and how it judges the registers.
 func readBoard(name string) (board, error) {
 	var p boardProfile
-	b, err := readFile(name, maxBoard)
+	b, err := disk.Read(name, maxBoard)
 	if err != nil {
 		return board{}, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardrelease/disk"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/profile"
 	"ward/internal/trust/release"
@@ -27,6 +28,7 @@ type buildFlags struct {
 	artefacts                     artefactFlags
 	out                           string
 	walk                          treeFlags
+	from                          []string
 }
 
 func newBuild() *cobra.Command {
@@ -55,6 +57,7 @@ func newBuild() *cobra.Command {
 	f.StringVar(&b.measured, "learn-pcrs", "", "registers of the same boot, JSON `FILE` {\"sha256\":{\"0\":\"hex\"}}")
 	f.StringVar(&b.firmware, "learn-firmware", "", "`NAME` of the firmware of the same boot (default: the version that it states)")
 	b.artefacts.register(f)
+	f.StringArrayVar(&b.from, "update-from", nil, "releases from which this one may be installed, `RULE` version=V or index=N, N.., ..M or N..M, or both with a comma (repeatable; default: all that are not newer)")
 	f.StringVarP(&b.out, "output", "o", "", "write the manifest to `FILE`")
 	b.walk.register(f)
 	for _, name := range []string{"version", "build-time", "output"} {
@@ -83,6 +86,9 @@ func (b *buildFlags) run(stdout io.Writer) error {
 	if m.BuildTime, err = parseTime(b.buildTime); err != nil {
 		return fmt.Errorf("--build-time: %w", err)
 	}
+	if m.Update, err = parseFrom(b.from); err != nil {
+		return err
+	}
 	if m.Boot, err = b.boot(on); err != nil {
 		return err
 	}
@@ -93,7 +99,7 @@ func (b *buildFlags) run(stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(b.out, payload); err != nil {
+	if err := disk.Write(b.out, payload); err != nil {
 		return err
 	}
 	n := judged(m.Boot)
@@ -142,7 +148,7 @@ func (b *buildFlags) files() (release.Files, error) {
 			return files, err
 		}
 		files.Digest = sum.Digest
-		return files, writeFile(b.baselineOut, text)
+		return files, disk.Write(b.baselineOut, text)
 	}
 	f, err := os.Open(b.baselineIn)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardrelease/disk"
 	"ward/internal/cli"
 	"ward/internal/format/dsse"
 	"ward/internal/format/eventlog"
@@ -36,7 +37,7 @@ func newExplain() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			text, err := readFile(log, maxEventLog)
+			text, err := disk.Read(log, disk.MaxEventLog)
 			if err != nil {
 				return err
 			}
@@ -71,7 +72,7 @@ func newExplain() *cobra.Command {
 // readBoot reads what is expected of a boot: from a signed manifest, an unsigned
 // one, or a firmware profile.
 func readBoot(name string) (release.Boot, error) {
-	text, err := readFile(name, profile.MaxSize)
+	text, err := disk.Read(name, profile.MaxSize)
 	if err != nil {
 		return release.Boot{}, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardrelease/disk"
 	"ward/internal/cli"
 	"ward/internal/format/dsse"
 	"ward/internal/trust/finding"
@@ -56,7 +57,7 @@ func newInspect() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			envelope, err := readFile(args[0], dsse.MaxSize)
+			envelope, err := disk.Read(args[0], dsse.MaxSize)
 			if err != nil {
 				return err
 			}
@@ -100,7 +101,7 @@ func readKeyring(trust string, files []string) (*dsse.Keyring, error) {
 	}
 	var texts [][]byte
 	for _, name := range files {
-		text, err := readFile(name, maxKey)
+		text, err := disk.Read(name, disk.MaxKey)
 		if err != nil {
 			return nil, err
 		}
@@ -179,12 +180,37 @@ func (r *inspection) print(w io.Writer) error {
 		if !m.Files.VerityRootHash.IsZero() {
 			fmt.Fprintf(t, "verity root\t%s\n", m.Files.VerityRootHash)
 		}
+		printIdentity(t, m)
 		printBoot(t, m.Boot)
 	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(t, "\n%s\t%s\t%s\n\twhat to do\t%s\n", strings.ToUpper(f.Severity.String()), f.Code, f.Detail, f.Remedy)
 	}
 	return t.Flush()
+}
+
+// printIdentity says in a line each what opens with this release and from which
+// releases it may be installed.
+func printIdentity(t io.Writer, m *release.Manifest) {
+	if p := m.IdentityPolicy; p != nil {
+		moves := "the counter is not moved"
+		if p.Raise != nil {
+			moves = fmt.Sprintf("the counter moves to %d", p.Raise.To)
+		}
+		id := "unreadable"
+		if key, err := p.Key(); err == nil {
+			id, _ = dsse.KeyID(key.Public) // a P-256 key always has one
+		}
+		fmt.Fprintf(t, "identity policy\t%d boot states, counter at most %d, %s; policy key %s\n", len(p.Approvals), p.Base+m.RollbackIndex, moves, id)
+	} else {
+		fmt.Fprintf(t, "identity policy\tnone: nothing is bound to the boot state\n")
+	}
+	if m.Update == nil {
+		return
+	}
+	for _, f := range m.Update.From {
+		fmt.Fprintf(t, "update from\t%s\n", f)
+	}
 }
 
 func printBoot(t io.Writer, b release.Boot) {

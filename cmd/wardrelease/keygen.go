@@ -2,46 +2,43 @@ package main
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardrelease/disk"
+	"ward/cmd/wardrelease/keys"
 	"ward/internal/format/dsse"
 )
 
 func newKeygen() *cobra.Command {
-	return &cobra.Command{
+	var opener keys.Opener
+	cmd := &cobra.Command{
 		Use:   "keygen KEY.pem PUBLIC.pem",
-		Short: "Make a P-256 release key pair on disk",
-		Long: "Make a P-256 release key pair: KEY.pem (PKCS #8, unencrypted, mode 0600) and PUBLIC.pem, which belongs into the image's trust/release folder.\n" +
-			"Existing files are never replaced. Keys of a product belong into an HSM; this verb is for laboratories and tests.",
+		Short: "Make a P-256 key pair for releases or policies, on disk or in a TPM",
+		Long: "Make a P-256 key pair that signs releases (its PUBLIC.pem belongs into the image's trust/release folder) or policies (trust/policy; one key, and another one than every release key).\n" +
+			"Without --tpm, KEY.pem is the private key (PKCS #8, unencrypted, mode 0600): for laboratories and tests. With --tpm, the private key never leaves that TPM, and KEY.pem is a TSS2 PRIVATE KEY file that only that TPM can use; it has no authorisation value, so who may open the TPM may sign. It cannot be copied: a release key needs a second one beside it for the day when the TPM breaks; the policy key is one for the life of the product, and who loses it approves no further release.\n" +
+			"Existing files are never replaced.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-			if err != nil {
-				return fmt.Errorf("make key: %w", err)
-			}
-			private, err := x509.MarshalPKCS8PrivateKey(key)
-			if err != nil {
-				return fmt.Errorf("make key: %w", err)
-			}
-			public, err := x509.MarshalPKIXPublicKey(key.Public())
-			if err != nil {
-				return fmt.Errorf("make key: %w", err)
-			}
-			id, err := dsse.KeyID(key.Public())
+			defer opener.Close()
+			private, key, err := makeKey(cmd, &opener)
 			if err != nil {
 				return err
 			}
-			if err := writeNewPEM(args[0], "PRIVATE KEY", private, 0o600); err != nil {
+			public, err := keys.Public(key)
+			if err != nil {
 				return err
 			}
-			if err := writeNewPEM(args[1], "PUBLIC KEY", public, 0o644); err != nil {
+			id, err := dsse.KeyID(key)
+			if err != nil {
+				return err
+			}
+			if err := disk.WriteNew(args[0], private, 0o600); err != nil {
+				return err
+			}
+			if err := disk.WriteNew(args[1], public, 0o644); err != nil {
 				os.Remove(args[0])
 				return err
 			}
@@ -49,21 +46,13 @@ func newKeygen() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&opener.Device, "tpm", "", "make the key in this TPM, `DEVICE` file (/dev/tpmrm0) or UNIX socket of a software TPM")
+	return cmd
 }
 
-// writeNewPEM writes a file that must not exist.
-func writeNewPEM(name, kind string, der []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
+func makeKey(cmd *cobra.Command, opener *keys.Opener) ([]byte, *ecdsa.PublicKey, error) {
+	if opener.Device == "" {
+		return keys.MakeOnDisk()
 	}
-	err = pem.Encode(f, &pem.Block{Type: kind, Bytes: der})
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(name)
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
+	return opener.Make(cmd.Context())
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardrelease/disk"
 	"ward/internal/cli"
 	"ward/internal/format/eventlog"
 	"ward/internal/format/pcr"
@@ -35,7 +36,7 @@ func newLearn() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := writeFile(out, text); err != nil {
+			if err := disk.Write(out, text); err != nil {
 				return err
 			}
 			version := p.Version
@@ -61,7 +62,7 @@ func newLearn() *cobra.Command {
 // learn reads a golden boot; without a file of registers the log is taken at its
 // word.
 func learn(file, registers, firmware string, on board) (profile.Profile, error) {
-	text, err := readFile(file, maxEventLog)
+	text, err := disk.Read(file, disk.MaxEventLog)
 	if err != nil {
 		return profile.Profile{}, err
 	}
@@ -87,7 +88,7 @@ func learn(file, registers, firmware string, on board) (profile.Profile, error) 
 
 // readMeasured reads the sha256 registers of a boot.
 func readMeasured(name string) (pcr.Values, error) {
-	text, err := readFile(name, maxKey)
+	text, err := disk.Read(name, disk.MaxKey)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func readMeasured(name string) (pcr.Values, error) {
 func readProfiles(files []string) ([]profile.Profile, error) {
 	var list []profile.Profile
 	for _, name := range files {
-		text, err := readFile(name, profile.MaxSize)
+		text, err := disk.Read(name, profile.MaxSize)
 		if err != nil {
 			return nil, err
 		}

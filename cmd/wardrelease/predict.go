@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"ward/cmd/wardrelease/disk"
 	"ward/internal/cli"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/finding"
@@ -51,18 +52,18 @@ func (a *artefactFlags) read() (profile.Artefacts, error) {
 		return out, cli.Fail(cli.Usage, "--image: a prediction needs the release's kernel image")
 	}
 	var err error
-	if out.Image, err = readFile(a.image, maxImage); err != nil {
+	if out.Image, err = disk.Read(a.image, maxImage); err != nil {
 		return out, err
 	}
 	for _, name := range a.loaders {
-		b, err := readFile(name, maxImage)
+		b, err := disk.Read(name, maxImage)
 		if err != nil {
 			return out, err
 		}
 		out.Loaders = append(out.Loaders, b)
 	}
 	if a.cmdline != "" {
-		b, err := readFile(a.cmdline, maxCmdline)
+		b, err := disk.Read(a.cmdline, maxCmdline)
 		if err != nil {
 			return out, err
 		}
@@ -70,7 +71,7 @@ func (a *artefactFlags) read() (profile.Artefacts, error) {
 		out.Cmdline = &text
 	}
 	if a.initrd != "" {
-		if out.Initrd, err = readFile(a.initrd, maxImage); err != nil {
+		if out.Initrd, err = disk.Read(a.initrd, maxImage); err != nil {
 			return out, err
 		}
 	}
@@ -82,7 +83,7 @@ func (a *artefactFlags) read() (profile.Artefacts, error) {
 		if _, twice := out.Variables[name]; twice {
 			return out, cli.Fail(cli.Usage, "--variable %q: %s is given twice", v, name)
 		}
-		b, err := readFile(file, maxVariable)
+		b, err := disk.Read(file, maxVariable)
 		if err != nil {
 			return out, err
 		}

@@ -1,8 +1,12 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"ward/cmd/wardrelease/approval"
+)
 
 // verbs lists the program's verbs; each is made in a file of its own name.
 func verbs() []*cobra.Command {
-	return []*cobra.Command{newBaseline(), newBuild(), newExplain(), newInspect(), newKeygen(), newLearn(), newPredict(), newSign()}
+	return []*cobra.Command{newBaseline(), newBuild(), newExplain(), newInspect(), newKeygen(), newLearn(), approval.New(), newPredict(), newSign()}
 }

@@ -22,6 +22,7 @@ type Config struct {
 	Journal          Journal
 	Log              Log
 	Integrity        Integrity
+	Update           Update
 }
 
 // Paths says where things lie. All are absolute.
@@ -64,6 +65,14 @@ type Integrity struct {
 	IMAPoll time.Duration
 }
 
+// Update says how a release that runs is confirmed.
+type Update struct {
+	Confirm string // explicit: by wardctl update confirm; automatic: by an affirming verdict
+}
+
+// Automatic tells that nobody needs to confirm a release.
+func (u Update) Automatic() bool { return u.Confirm == "automatic" }
+
 // Default returns the built-in settings. They name no broker: a daemon that
 // runs on them keeps its events on the device.
 func Default() Config {
@@ -84,5 +93,6 @@ func Default() Config {
 		Journal:   Journal{MaxBytes: 16 << 20},
 		Log:       Log{Level: "info", Format: "text"},
 		Integrity: Integrity{IMAPoll: 250 * time.Millisecond},
+		Update:    Update{Confirm: "explicit"},
 	}
 }

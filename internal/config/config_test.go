@@ -28,6 +28,7 @@ func TestWholeFile(t *testing.T) {
 		Journal:   Journal{MaxBytes: 2 << 20},
 		Log:       Log{Level: "debug", Format: "json"},
 		Integrity: Integrity{IMAPoll: time.Second},
+		Update:    Update{Confirm: "automatic"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)

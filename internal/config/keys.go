@@ -48,7 +48,7 @@ var keys = []key{
 	{"paths.socket", func(c *Config) any { return &c.Paths.Socket }, absolute, "Local socket for wardctl and the host application."},
 	{"paths.release", func(c *Config) any { return &c.Paths.Release }, absolute, "Signed release manifest, beside the kernel image."},
 	{"paths.baseline", func(c *Config) any { return &c.Paths.Baseline }, absolute, "File baseline that the release manifest names by digest."},
-	{"paths.trust", func(c *Config) any { return &c.Paths.Trust }, absolute, "Folder of the trust anchors: release/*.pem, fleet/*.pem, receipt/*.pem, challenge/*.pem."},
+	{"paths.trust", func(c *Config) any { return &c.Paths.Trust }, absolute, "Folder of the trust anchors: release/*.pem, fleet/*.pem, receipt/*.pem, challenge/*.pem, and one policy/*.pem."},
 	{"paths.securityfs", func(c *Config) any { return &c.Paths.SecurityFS }, absolute, "Mount point of securityfs."},
 	{"paths.sysfs", func(c *Config) any { return &c.Paths.SysFS }, absolute, "Mount point of sysfs."},
 
@@ -65,6 +65,8 @@ var keys = []key{
 	{"log.format", func(c *Config) any { return &c.Log.Format }, oneOf("text", "json"), "Form of the daemon's own log."},
 
 	{"integrity.ima_poll", func(c *Config) any { return &c.Integrity.IMAPoll }, durations(minPoll, maxPoll), "How often the kernel's measurement list is looked at."},
+
+	{"update.confirm", func(c *Config) any { return &c.Update.Confirm }, oneOf("automatic", "explicit"), "Who marks a new release good, which locks older ones out: the updater or a person (explicit, wardctl update confirm), or an affirming verdict alone (automatic)."},
 }
 
 func lookup(name string) *key {

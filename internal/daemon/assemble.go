@@ -3,16 +3,20 @@ package daemon
 import (
 	"context"
 	"crypto"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
 	"ward/internal/agent/attester"
 	"ward/internal/agent/health"
 	"ward/internal/agent/identity"
+	"ward/internal/agent/identity/idstore"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
+	"ward/internal/trust/enrolment"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
 )
@@ -42,12 +46,13 @@ var capabilities = []string{"measured-boot", "ima", "journal", "receipts", "evid
 func (d *daemon) assemble() {
 	chip := tpm.NewLazy(d.config.TPM.Device)
 	boot := d.assembleBoot(chip)
+	gate := d.assembleUpdate(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
 	who := identity.New(identity.Config{
 		State: d.config.Paths.State, Trust: d.config.Paths.Trust, Tenant: d.source.Tenant, Device: d.source.Device,
-		Floor: boot.builtAt, Keys: reporting{chip}, Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
+		Floor: boot.builtAt, Keys: reporting{chip, idstore.Open(d.config.Paths.State)}, Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
 	})
 	d.add("identity", slowBound, who.Run)
 
@@ -80,7 +85,12 @@ func (d *daemon) assemble() {
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Journal: d.journal,
 		Alive: d.alive("localapi"), Log: d.log.With("role", "localapi"),
-		Status: func() localapi.Status { return d.status(boot, who, link, conditions) },
+		Status: func() localapi.Status {
+			s := d.status(boot, who, link, conditions)
+			s.Update = describeUpdate(gate.Status())
+			return s
+		},
+		Actions: []localapi.Action{confirmUpdate(gate)},
 	})
 	d.add("localapi", fastBound, api.Run)
 }
@@ -92,10 +102,23 @@ func (d *daemon) add(name string, bound time.Duration, run func(context.Context)
 }
 
 // reporting gives the identity its key.
-type reporting struct{ *tpm.Lazy }
+type reporting struct {
+	chip  *tpm.Lazy
+	store *idstore.Store
+}
 
+// signTimeout bounds one signature with the waiting for other commands.
+const signTimeout = 10 * time.Second
+
+// ReportingKey is the newest reporting key that has a certificate.
 func (r reporting) ReportingKey(ctx context.Context) (crypto.Signer, error) {
-	return r.Signer(ctx, tpm.HandleReporting)
+	all, err := r.store.Generations(enrolment.Reporting)
+	for _, g := range all {
+		if g.Chain != nil {
+			return r.chip.BlobSigner(ctx, tpm.Blob{Public: g.Key.Public, Private: g.Key.Private}, nil, signTimeout)
+		}
+	}
+	return nil, errors.Join(err, fmt.Errorf("look for the reporting key: %w", tpm.ErrNoKey))
 }
 
 // prover has the attester answer the fleet's questions.

@@ -20,6 +20,7 @@ import (
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/lab/disk"
+	"ward/internal/lab/factory"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
 	"ward/internal/lab/pki"
@@ -216,7 +217,7 @@ func (l *Lab) Manufacture(ctx context.Context, img *image.Image, manifest []byte
 	c := image.Contents{
 		UKI:   img.UKIs[image.Release].Path,
 		ESP:   map[string]disk.File{releaseFile: {Data: manifest, Mode: 0o644}},
-		State: map[string]disk.File{"identity/reporting.crt": {Data: made.cert, Mode: 0o644}},
+		State: made.state,
 		Data:  map[string]disk.File{patientFile: {Data: []byte(plantedPatient + "\n"), Mode: 0o600}},
 
 		Volumes: made.volumes,
@@ -233,12 +234,14 @@ const (
 
 // provisioned is what manufacture made for one device.
 type provisioned struct {
-	cert, ak []byte // PEM: of the reporting key; the attestation key's public part
+	ak       []byte // PEM: the attestation key's public part
 	recovery string
+	state    map[string]disk.File // of the state partition
 	volumes  map[string]disk.Volume
 }
 
-// provision makes what the TPM holds, and seals the keys of the volumes to it.
+// provision makes what the TPM and the identity store hold, certifies the reporting
+// key, and seals the keys of the volumes.
 func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (provisioned, error) {
 	socket, stop, err := vm.ServeTPM(ctx, d)
 	if err != nil {
@@ -250,15 +253,8 @@ func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (provision
 		return provisioned{}, err
 	}
 	defer t.Close()
-	keys, err := t.ProvisionKeys(ctx)
-	if err != nil {
-		return provisioned{}, err
-	}
 	var p provisioned
-	if p.ak, err = pki.PublicPEM(keys.AK.Public); err != nil {
-		return provisioned{}, err
-	}
-	if p.cert, err = l.PKI.IssueDevice(keys.Reporting.Public, Tenant, id); err != nil {
+	if p.state, p.ak, err = factory.Identity(ctx, t, l.PKI, Tenant, id, d.Dir); err != nil {
 		return provisioned{}, err
 	}
 	p.volumes, p.recovery, err = l.sealVolumes(ctx, t)

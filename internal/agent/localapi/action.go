@@ -33,7 +33,7 @@ type Action struct {
 	Who     Who
 	// Do does it and gives the answer, which is sent as JSON. The error is sent
 	// as one line; a *Refusal says with which status, any other is the daemon's
-	// own failure (500).
+	// own failure (500). ctx ends after 30 seconds.
 	Do func(ctx context.Context, r Request) (any, error)
 }
 
@@ -83,7 +83,9 @@ func (s *Server) action(a Action) http.Handler {
 			refuse(w, status, "read request: "+err.Error())
 			return
 		}
-		out, err := a.Do(r.Context(), Request{From: p.String(), Query: r.URL.Query(), Body: body})
+		ctx, cancel := context.WithTimeout(r.Context(), longestWait)
+		defer cancel()
+		out, err := a.Do(ctx, Request{From: p.String(), Query: r.URL.Query(), Body: body})
 		if err == nil {
 			answer(w, out)
 			return

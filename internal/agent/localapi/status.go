@@ -21,6 +21,7 @@ type Status struct {
 	Journal   Journal           `json:"journal"`
 	Link      Link              `json:"link"`
 	Identity  Identity          `json:"identity"`
+	Update    Update            `json:"update"`
 	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
 	Roles     []Role            `json:"roles"`
 	Findings  []finding.Finding `json:"findings"`  // conditions that hold

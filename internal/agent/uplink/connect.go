@@ -9,6 +9,7 @@ import (
 	"ward/internal/device/mqtt"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
+	"ward/internal/trust/serverauth"
 )
 
 // errNoIdentity: the identity role says what is wrong; this one waits.
@@ -31,6 +32,7 @@ func (u *Uplink) connect(ctx context.Context) (Publisher, string, error) {
 		return nil, "", err
 	}
 	var worst error
+	refused := false
 	for _, broker := range u.config.Brokers {
 		u.config.Alive()
 		conn, err := u.config.Connect(ctx, mqtt.Options{
@@ -38,8 +40,10 @@ func (u *Uplink) connect(ctx context.Context) (Publisher, string, error) {
 			Will: &mqtt.Will{Topic: u.topic(presence.State), Payload: will, Retain: true},
 		})
 		if err == nil {
+			u.using = config
 			return conn, broker, nil
 		}
+		refused = refused || causeOf(err) == mqtt.Refused || causeOf(err) == mqtt.OwnKey
 		u.config.Log.Debug("connect", "broker", broker, "error", err)
 		if worst == nil || causeOf(worst) == mqtt.Unreachable {
 			worst = err
@@ -47,6 +51,9 @@ func (u *Uplink) connect(ctx context.Context) (Publisher, string, error) {
 	}
 	if worst == nil {
 		worst = errors.New("connect: no broker is configured")
+	}
+	if refused {
+		u.config.Outcome(config, false)
 	}
 	return nil, "", worst
 }
@@ -90,6 +97,9 @@ func (u *Uplink) failed(ctx context.Context, err error) {
 	switch causeOf(err) {
 	case mqtt.ServerUntrusted:
 		code = finding.LinkServerUntrusted
+		if r := serverauth.Explain(err); r.Step != serverauth.Reach {
+			code = r.Code
+		}
 	case mqtt.ServerName:
 		code = finding.LinkServerName
 	case mqtt.Refused:

@@ -146,6 +146,7 @@ func (s *session) open(ctx context.Context) error {
 		u.prover.due = time.Now().Add(firstEvidence)
 	}
 	u.link.clear(ctx, u)
+	u.config.Outcome(u.using, true)
 	u.setState("connected", s.broker, nil)
 	u.config.Log.Info("connected to the fleet", "broker", s.broker, "session", birth.Session)
 	return nil

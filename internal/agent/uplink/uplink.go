@@ -114,8 +114,13 @@ type Config struct {
 	Journal       Journal
 	Recorder      Recorder
 	Credentials   Credentials
-	Alive         func() // called at least once a minute; may be nil
-	Log           *slog.Logger
+	// Outcome is told how a connection with what Credentials gave went: the
+	// broker admitted the device and took its birth, or refused it, or the key
+	// did not sign. It is not called for a broker that is out of reach or not
+	// the fleet's. May be nil.
+	Outcome func(used *tls.Config, admitted bool)
+	Alive   func() // called at least once a minute; may be nil
+	Log     *slog.Logger
 	// Connect opens a connection; nil for the real one.
 	Connect func(context.Context, mqtt.Options) (Publisher, error)
 }
@@ -144,6 +149,7 @@ type Uplink struct {
 
 	lastSeen time.Time // when the last connection ended, or Run began
 	everUp   bool
+	using    *tls.Config // of the connection that stands
 
 	mu     sync.Mutex
 	status Status
@@ -156,6 +162,9 @@ func New(c Config) *Uplink {
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
+	}
+	if c.Outcome == nil {
+		c.Outcome = func(*tls.Config, bool) {}
 	}
 	if c.WorryAfter == 0 {
 		c.WorryAfter = DefaultWorryAfter

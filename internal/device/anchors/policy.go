@@ -1,6 +1,7 @@
 package anchors
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -11,27 +12,28 @@ import (
 	"ward/internal/trust/policy"
 )
 
-// PolicyKey reads the policy key of the device: the only *.pem file of a folder,
-// with one public key on the curve P-256. A folder without any gives
-// fs.ErrNotExist; two would leave open which one the device's keys are bound to.
+// PolicyKey reads the policy key: the one *.pem of a folder (policy, beneath the
+// trust anchors), with one P-256 key. No file gives fs.ErrNotExist; more than one
+// key is an error, because bound objects name one and which was meant must not be
+// guessed.
 func PolicyKey(dir string) (policy.Key, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.pem"))
 	if err != nil {
-		return policy.Key{}, fmt.Errorf("list policy keys: %w", err)
+		return policy.Key{}, fmt.Errorf("find policy key: %w", err)
 	}
 	if len(names) == 0 {
-		return policy.Key{}, fmt.Errorf("list policy keys: no *.pem in %s: %w", dir, fs.ErrNotExist)
+		return policy.Key{}, fmt.Errorf("find policy key: no *.pem in %s: %w", dir, fs.ErrNotExist)
 	}
 	if len(names) > 1 {
-		return policy.Key{}, fmt.Errorf("list policy keys: %d files in %s, want one", len(names), dir)
+		return policy.Key{}, fmt.Errorf("find policy key: %d *.pem in %s: leave the one that the devices were manufactured with", len(names), dir)
 	}
 	text, err := Read(names[0], maxKey)
 	if err != nil {
 		return policy.Key{}, fmt.Errorf("read policy key %s: %w", names[0], err)
 	}
 	block, rest := pem.Decode(text)
-	if block == nil || block.Type != "PUBLIC KEY" || len(rest) > 0 {
-		return policy.Key{}, fmt.Errorf("read policy key %s: want one PUBLIC KEY in PEM", names[0])
+	if block == nil || block.Type != "PUBLIC KEY" || !bytes.HasPrefix(bytes.TrimSpace(text), []byte("-----BEGIN ")) || len(bytes.TrimSpace(rest)) > 0 {
+		return policy.Key{}, fmt.Errorf("read policy key %s: want one PUBLIC KEY in PEM and nothing else", names[0])
 	}
 	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
@@ -39,7 +41,7 @@ func PolicyKey(dir string) (policy.Key, error) {
 	}
 	ec, ok := public.(*ecdsa.PublicKey)
 	if !ok {
-		return policy.Key{}, fmt.Errorf("read policy key %s: want a key on the curve P-256", names[0])
+		return policy.Key{}, fmt.Errorf("read policy key %s: %w: want a key on the curve P-256", names[0], policy.ErrKey)
 	}
 	key, err := policy.NewKey(ec)
 	if err != nil {

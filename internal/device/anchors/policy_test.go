@@ -1,64 +1,61 @@
 package anchors_test
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
+	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"ward/internal/device/anchors"
 	"ward/internal/trust/policy"
 )
 
-// Verifies: SR-041
+// Verifies: SR-037
 func TestPolicyKey(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "policy")
 	if _, err := anchors.PolicyKey(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("a folder without keys gives %v", err)
+		t.Errorf("no folder: %v", err)
 	}
-	file := filepath.Join(dir, "lab.pem")
-	k := key(t, file)
-	want, err := policy.NewKey(&k.PublicKey)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "policy.pem")
+	made := key(t, file)
+	write(t, filepath.Join(dir, "README"), []byte("not a key"))
+	want, err := policy.NewKey(&made.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := anchors.PolicyKey(dir)
-	if err != nil || !bytes.Equal(got.Name, want.Name) {
-		t.Fatalf("key %x, %v; want %x", got.Name, err, want.Name)
+	if got, err := anchors.PolicyKey(dir); err != nil || string(got.Name) != string(want.Name) {
+		t.Fatalf("%x, %v, want %x", got.Name, err, want.Name)
 	}
 	good, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	der, err := x509.MarshalPKIXPublicKey(ed25519.PublicKey(make([]byte, ed25519.PublicKeySize)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(other.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, bad := range map[string][]byte{
-		"empty": nil, "not PEM": []byte("hello"), "two keys": append(good, good...), "endless": bytes.Repeat([]byte("x"), 1<<20),
-		"on another curve": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
-		"a certificate":    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		"damaged":          pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der[:20]}),
+	for name, text := range map[string][]byte{
+		"empty": nil, "cut short": good[:len(good)/2], "two keys": slices.Concat(good, good), "text before it": append([]byte("key:\n"), good...),
+		"another kind": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), "another type": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		"too large": append(slices.Clone(good), make([]byte, 17<<10)...),
 	} {
-		write(t, file, bad)
-		if k, err := anchors.PolicyKey(dir); err == nil || k.Name != nil {
-			t.Errorf("a key that is %s: %x, %v", name, k.Name, err)
+		write(t, file, text)
+		if _, err := anchors.PolicyKey(dir); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v, want an error that names the file", name, err)
 		}
 	}
 	write(t, file, good)
 	key(t, filepath.Join(dir, "second.pem"))
-	if _, err := anchors.PolicyKey(dir); err == nil {
-		t.Error("of two keys one is taken")
+	if _, err := anchors.PolicyKey(dir); err == nil || !strings.Contains(err.Error(), "2 *.pem") {
+		t.Errorf("two files: %v", err)
 	}
 }

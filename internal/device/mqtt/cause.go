@@ -2,8 +2,6 @@ package mqtt
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"ward/internal/trust/serverauth"
 )
 
 // Cause says why a connection did not come about.
@@ -21,7 +21,8 @@ const (
 	// Unreachable: no connection, or the broker is not ready.
 	Unreachable Cause = iota + 1
 	// ServerUntrusted: the broker's certificate does not chain to the roots, or
-	// is expired, or the broker does not speak TLS 1.3.
+	// is expired, revoked, weak or not for a server, or the broker does not speak
+	// TLS 1.3. serverauth.Explain says which.
 	ServerUntrusted
 	// ServerName: the broker's certificate is for another name.
 	ServerName
@@ -66,44 +67,23 @@ type signError struct{ error }
 func (e signError) Unwrap() error { return e.error }
 
 // causeOfHandshake sorts an error of the TCP connection or the TLS handshake.
+// Package serverauth says more of it.
 func causeOfHandshake(err error) Cause {
-	var (
-		sign      signError
-		name      x509.HostnameError
-		authority x509.UnknownAuthorityError
-		invalid   x509.CertificateInvalidError
-		verify    *tls.CertificateVerificationError
-		header    tls.RecordHeaderError
-		network   *net.OpError
-	)
-	switch {
-	case errors.As(err, &sign):
+	if sign := (signError{}); errors.As(err, &sign) {
 		return OwnKey
-	case errors.As(err, &name):
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return Unreachable
+	}
+	switch serverauth.Explain(err).Step {
+	case serverauth.Reach:
+		return Unreachable
+	case serverauth.Name:
 		return ServerName
-	case errors.As(err, &authority), errors.As(err, &invalid), errors.As(err, &verify), errors.As(err, &header):
-		return ServerUntrusted
-	case errors.As(err, &network):
-		return causeOfAlert(network)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return Unreachable
+	case serverauth.Admission:
+		return Refused
 	}
-	// What is left are crypto/tls's own complaints about the server's protocol.
 	return ServerUntrusted
-}
-
-// alertProtocolVersion is TLS alert 70 (RFC 8446, section 6.2) as crypto/tls
-// words it.
-const alertProtocolVersion = "tls: protocol version not supported"
-
-func causeOfAlert(e *net.OpError) Cause {
-	switch {
-	case e.Op != "remote error":
-		return Unreachable
-	case e.Err != nil && e.Err.Error() == alertProtocolVersion:
-		return ServerUntrusted
-	}
-	return Refused
 }
 
 // causeOfConnect sorts an error after the handshake, while the broker's

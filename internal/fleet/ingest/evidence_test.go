@@ -18,6 +18,7 @@ import (
 
 	"ward/internal/device/mqtt"
 	"ward/internal/fleet/ingest"
+	"ward/internal/fleet/register"
 	"ward/internal/fleet/verifier"
 	"ward/internal/format/chain"
 	"ward/internal/trust/appraisal"
@@ -54,9 +55,9 @@ func (p *paper) Evidence(_ context.Context, c *receipt.Challenge) ([]byte, error
 	return evidence.Encode(e)
 }
 
-func registry(t testing.TB, d *appraisaltest.Device) *verifier.Registry {
+func registry(t testing.TB, d *appraisaltest.Device) *register.Register {
 	t.Helper()
-	r, err := verifier.NewRegistry(t.TempDir())
+	r, err := register.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,7 @@ func registry(t testing.TB, d *appraisaltest.Device) *verifier.Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Register(time.Now(), "acme", "pump-1", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), false, ""); err != nil {
+	if _, err := r.Add(time.Now(), "acme", "pump-1", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), false, ""); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"ward/internal/fleet/register"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/evidence"
@@ -14,7 +15,7 @@ import (
 // device is what the verifier knows of one device. The exported part is kept in
 // the state file.
 type device struct {
-	Key      *Key             `json:"key,omitempty"`      // the first that was registered, or its recorded successor
+	Key      *register.Key    `json:"key,omitempty"`      // the first that was registered, or its recorded successor
 	Since    *appraisal.Since `json:"since,omitempty"`    // what evidence has established
 	Accepted time.Time        `json:"accepted,omitzero"`  // when
 	Question *question        `json:"question,omitempty"` // that waits for its answer

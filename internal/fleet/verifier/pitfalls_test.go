@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"ward/internal/fleet/register"
 	"ward/internal/fleet/verifier"
 	"ward/internal/format/dsse"
 	"ward/internal/format/pcr"
@@ -148,7 +149,7 @@ func TestPitfall13AnotherTPM(t *testing.T) {
 		t.Errorf("another TPM: %s", got)
 	}
 
-	if _, err := w.config.Keys.Register(w.now, tenant, name, publicPEM(t, &other.PublicKey), false, ""); !errors.Is(err, verifier.ErrOtherKey) {
+	if _, err := w.config.Keys.Add(w.now, tenant, name, publicPEM(t, &other.PublicKey), false, ""); !errors.Is(err, register.ErrOtherKey) {
 		t.Errorf("registered without an act: %v", err)
 	}
 	// Somebody puts the file there by hand.
@@ -176,7 +177,7 @@ func TestPitfall13AnotherTPM(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if act, err := w.config.Keys.Register(w.now, tenant, name, publicPEM(t, &other.PublicKey), false, ""); err != nil || act.Act != "add" {
+	if act, err := w.config.Keys.Add(w.now, tenant, name, publicPEM(t, &other.PublicKey), false, ""); err != nil || act.Act != "add" {
 		t.Fatal(act, err)
 	}
 	w.d.AK = other
@@ -189,7 +190,7 @@ func TestPitfall13AnotherTPM(t *testing.T) {
 	if err := os.WriteFile(file, publicPEM(t, &true1.PublicKey), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.config.Keys.Register(w.now, tenant, name, publicPEM(t, &other.PublicKey), true, "main board replaced, order 4711"); err != nil {
+	if _, err := w.config.Keys.Add(w.now, tenant, name, publicPEM(t, &other.PublicKey), true, "main board replaced, order 4711"); err != nil {
 		t.Fatal(err)
 	}
 	w.d.AK, w.d.Clock.Milliseconds = other, 500 // a new TPM's clock begins anew

@@ -10,8 +10,12 @@ import (
 	"ward/internal/trust/release"
 )
 
-// maxBaseline bounds a baseline that is read, in bytes.
-const maxBaseline = 256 << 20
+// maxBaseline and maxReleaseKey bound a baseline and a key that are read, in
+// bytes.
+const (
+	maxBaseline   = 256 << 20
+	maxReleaseKey = 64 << 10
+)
 
 // Release is one released manifest, with its baseline where that is given. The
 // zero value is no release, and nothing is affirmed by it.
@@ -30,7 +34,7 @@ type Releases map[string]Release
 func LoadReleases(manifests, baselines, keys []string, threshold int) (Releases, error) {
 	var texts [][]byte
 	for _, file := range keys {
-		b, err := readBounded(file, maxKeyFile)
+		b, err := readBounded(file, maxReleaseKey)
 		if err != nil {
 			return nil, fmt.Errorf("read release key: %w", err)
 		}

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"time"
 
+	"ward/internal/fleet/register"
 	"ward/internal/format/chain"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/evidence"
@@ -50,11 +51,11 @@ const (
 
 // Config says with what is asked and judged.
 type Config struct {
-	ChallengeKey crypto.Signer // signs questions; nil: nobody is asked
-	Keys         *Registry     // the devices' attestation keys
-	Releases     Releases      // what devices may run
-	Every        time.Duration // DefaultEvery if zero
-	Lifetime     time.Duration // DefaultLifetime if zero
+	ChallengeKey crypto.Signer      // signs questions; nil: nobody is asked
+	Keys         *register.Register // the devices' attestation keys
+	Releases     Releases           // what devices may run
+	Every        time.Duration      // DefaultEvery if zero
+	Lifetime     time.Duration      // DefaultLifetime if zero
 	// StateFile keeps what is known of every device, so that a restart knows
 	// replays and other keys; empty keeps it in memory only.
 	StateFile string

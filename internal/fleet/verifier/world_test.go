@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"ward/internal/fleet/register"
 	"ward/internal/fleet/verifier"
 	"ward/internal/format/chain"
 	"ward/internal/format/dsse"
@@ -52,7 +53,7 @@ func publicPEM(t testing.TB, key *ecdsa.PublicKey) []byte {
 func newWorld(t testing.TB, change func(c *verifier.Config)) *world {
 	t.Helper()
 	w := &world{t: t, now: begin, dir: t.TempDir(), key: quotetest.Key(t), d: appraisaltest.New(t)}
-	keys, err := verifier.NewRegistry(w.dir)
+	keys, err := register.Open(w.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func newWorld(t testing.TB, change func(c *verifier.Config)) *world {
 	if change != nil {
 		change(&w.config)
 	}
-	if _, err := keys.Register(w.now, tenant, name, publicPEM(t, &w.d.AK.PublicKey), false, ""); err != nil {
+	if _, err := keys.Add(w.now, tenant, name, publicPEM(t, &w.d.AK.PublicKey), false, ""); err != nil {
 		t.Fatal(err)
 	}
 	w.crash()

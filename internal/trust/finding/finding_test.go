@@ -17,7 +17,7 @@ import (
 var (
 	wellFormed = regexp.MustCompile(`^[a-z]+(\.[a-z]+(-[a-z]+)*)$`)
 	clause     = regexp.MustCompile(`^(IEC 62443-4-2 (CR|EDR|CCSC) \d+(\.\d+)?( RE\d)?|FDA App\. 1 [A-H])$`)
-	areas      = []string{"boot", "daemon", "identity", "ima", "journal", "link", "tpm"}
+	areas      = []string{"boot", "daemon", "identity", "ima", "journal", "link", "tpm", "update"}
 )
 
 // Verifies: SR-019

@@ -1,33 +1,21 @@
 package quote
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"ward/internal/format/tpmwire"
 )
 
 // ErrKey: the bytes hold no attestation key that quotes can be verified with.
 var ErrKey = errors.New("not an attestation key")
 
-// Constants of a public area (TPM 2.0 Library, Part 2: TPM_ALG_ID, section 6.3;
-// TPM_ECC_CURVE, 6.4; TPMA_OBJECT, 8.3).
-const (
-	algNull    = 0x0010
-	algECC     = 0x0023
-	algSHA256  = 0x000b
-	curveP256  = 0x0003
-	fixedTPM   = 1 << 1
-	restricted = 1 << 16
-	sign       = 1 << 18
-	// maxPolicy bounds a key's authorisation policy, a digest.
-	maxPolicy = 64
-	// maxKeyFile bounds what ParseKey reads, in bytes: a certificate with a chain.
-	maxKeyFile = 64 << 10
-)
+// maxKeyFile bounds what ParseKey reads, in bytes: a certificate with a chain.
+const maxKeyFile = 64 << 10
 
 // ParseKey reads the public part of an attestation key: PEM or DER of a
 // SubjectPublicKeyInfo or an X.509 certificate (the first of a file), or a
@@ -76,47 +64,19 @@ func parseKey(b []byte) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// parsePublicArea reads a TPMT_PUBLIC of an ECC key (Part 2, section 12.2.4),
-// with or without the size of a TPM2B_PUBLIC before it.
+// parsePublicArea reads a TPMT_PUBLIC of an ECC key, with or without the size of a
+// TPM2B_PUBLIC before it.
 func parsePublicArea(b []byte) (*ecdsa.PublicKey, error) {
 	if len(b) > 2 && int(b[0])<<8|int(b[1]) == len(b)-2 {
 		b = b[2:]
 	}
-	in := &reader{b: b}
-	kind, name, attributes := in.u16("type"), in.u16("name algorithm"), in.u32("attributes")
-	if in.bad == "" && (kind != algECC || name != algSHA256) {
-		return nil, fmt.Errorf("a public area of type %04x with names of algorithm %04x, want ECC and SHA-256", kind, name)
-	}
-	in.sized(maxPolicy, "policy")
-	if in.u16("symmetric algorithm") != algNull && in.bad == "" {
-		return nil, errors.New("it is a storage key")
-	}
-	switch scheme := in.u16("scheme"); {
-	case in.bad != "" || scheme == algNull:
-	case scheme != algECDSA:
-		return nil, fmt.Errorf("signature scheme %04x, want ECDSA", scheme)
-	default:
-		if hash := in.u16("scheme's hash"); hash != algSHA256 && in.bad == "" {
-			return nil, fmt.Errorf("a scheme with the hash %04x, want SHA-256", hash)
-		}
-	}
-	curve, kdf := in.u16("curve"), in.u16("key derivation")
-	x, y := in.sized(maxScalar, "x"), in.sized(maxScalar, "y")
-	switch err := in.end(); {
-	case err != nil:
-		return nil, err
-	case curve != curveP256 || kdf != algNull:
-		return nil, fmt.Errorf("curve %04x with key derivation %04x, want P-256 without one", curve, kdf)
-	case attributes&fixedTPM == 0 || attributes&restricted == 0 || attributes&sign == 0:
-		return nil, fmt.Errorf("attributes %08x: want a key that is fixed to its TPM, restricted and signing", attributes)
-	}
-	point := make([]byte, 1, 1+2*maxScalar)
-	point[0] = 4 // uncompressed (SEC 1, section 2.3.3)
-	point = append(point, bytes.Repeat([]byte{0}, maxScalar-len(x))...)
-	point = append(append(append(point, x...), bytes.Repeat([]byte{0}, maxScalar-len(y))...), y...)
-	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	p, err := tpmwire.ParsePublic(b)
 	if err != nil {
-		return nil, fmt.Errorf("the point is not on the curve: %w", err)
+		return nil, err
 	}
-	return key, nil
+	const want = tpmwire.FixedTPM | tpmwire.Restricted | tpmwire.Sign
+	if p.Attributes&want != want {
+		return nil, fmt.Errorf("attributes %s: want a key that is fixed to its TPM, restricted and signing", p.Attributes)
+	}
+	return p.Key, nil
 }

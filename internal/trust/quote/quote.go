@@ -11,11 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
 	"slices"
 
 	"ward/internal/format/chain"
 	"ward/internal/format/pcr"
+	"ward/internal/format/tpmwire"
 )
 
 // What can be wrong with a quote.
@@ -121,12 +121,14 @@ func checkSignature(q Quote, ak *ecdsa.PublicKey) error {
 	if ak == nil || ak.Curve != elliptic.P256() {
 		return fmt.Errorf("%w: the key is not on the curve P-256", ErrSignature)
 	}
-	r, s, err := parseSignature(q.Signature)
-	if err != nil {
-		return err
+	s, err := tpmwire.ParseSignature(q.Signature)
+	if errors.Is(err, tpmwire.ErrAlgorithm) {
+		return fmt.Errorf("%w: %w", ErrSignature, err)
 	}
-	digest := sha256.Sum256(q.Attest)
-	if !ecdsa.Verify(ak, digest[:], new(big.Int).SetBytes(r), new(big.Int).SetBytes(s)) {
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if !s.Verify(ak, q.Attest) {
 		return ErrSignature
 	}
 	return nil

@@ -88,6 +88,10 @@ func TestEveryBitCounts(t *testing.T) {
 	if err := verify(quote.Quote{Attest: q.Attest, Signature: append(bytes.Clone(q.Signature), 0)}); !errors.Is(err, quote.ErrMalformed) {
 		t.Errorf("a byte behind the signature gives %v", err)
 	}
+	rsa := append([]byte{0, 0x14}, q.Signature[2:]...) // TPM_ALG_RSASSA
+	if err := verify(quote.Quote{Attest: q.Attest, Signature: rsa}); !errors.Is(err, quote.ErrSignature) {
+		t.Errorf("another algorithm gives %v", err)
+	}
 	if err := verify(quote.Quote{}); err == nil {
 		t.Error("nothing at all is accepted")
 	}

@@ -27,6 +27,21 @@ func (f From) fits(m Manifest) bool {
 	return (f.Version == "" || f.Version == m.Version) && m.RollbackIndex >= f.AtLeast && (f.AtMost == nil || m.RollbackIndex <= *f.AtMost)
 }
 
+// String is the rule in words, "version 1.2.3, rollback index 2 to 5".
+func (f From) String() string {
+	version := "every version"
+	if f.Version != "" {
+		version = "version " + f.Version
+	}
+	switch {
+	case f.AtMost == nil && f.AtLeast == 0:
+		return version
+	case f.AtMost == nil:
+		return fmt.Sprintf("%s, rollback index from %d", version, f.AtLeast)
+	}
+	return fmt.Sprintf("%s, rollback index %d to %d", version, f.AtLeast, *f.AtMost)
+}
+
 // check is step 10 of Parse. Errors begin with the field's name.
 func (u *Update) check() error {
 	if len(u.From) == 0 || len(u.From) > maxFrom {

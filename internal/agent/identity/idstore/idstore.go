@@ -1,39 +1,24 @@
 // Package idstore keeps the device's identity in a folder of the state partition:
 // who the device is, generations of its keys with their certificates, sealed
 // secrets, what was learned of the fleet's roots and revocations. Every file is
-// replaced whole; a power cut at any point leaves the generation that worked.
-// Keys are TSS2 PRIVATE KEY files, which only the TPM that made them can load.
+// replaced whole; a power cut at any point leaves the generation that worked
+// (README.md has the layout and the argument). Keys are TSS2 PRIVATE KEY files
+// (draft "ASN.1 Specification for TPM 2.0 Key Files"), which only the TPM that
+// made them can load; chains are PEM (RFC 7468).
 package idstore
 
 import (
-	"crypto/x509"
 	"errors"
-	"time"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"sync"
 
-	"ward/internal/format/tss2"
-	"ward/internal/trust/enrolment"
+	"ward/internal/device/statefile"
 )
 
 // Folder is the store's folder in the state directory.
 const Folder = "identity"
-
-// Device is what manufacture fixed (device.json).
-type Device struct {
-	Version int       `json:"version"`
-	Tenant  string    `json:"tenant"`
-	Serial  string    `json:"serial"` // the device id
-	SRK     []byte    `json:"srk"`    // TPMT_PUBLIC of the storage root key, to pin the TPM by
-	Made    time.Time `json:"made"`
-}
-
-// Generation is one key and, once it was issued, its certificate.
-type Generation struct {
-	Use       enrolment.Use
-	Number    int // from 1 on
-	Key       tss2.File
-	Chain     []*x509.Certificate // leaf first; nil: none was issued yet
-	Connected bool                // a connection stood with it
-}
 
 // ErrNone: there is nothing of the kind in the store. ErrDamaged: a file of it
 // cannot be read; the error names it.
@@ -42,55 +27,84 @@ var (
 	ErrDamaged = errors.New("the identity store is damaged")
 )
 
+// Modes of files: a key is of use to nobody without the TPM, and still nobody's
+// business; what is secret is its owner's alone.
+const (
+	modeKey    fs.FileMode = 0o640
+	modePublic fs.FileMode = 0o644
+	modeSecret fs.FileMode = 0o600
+)
+
+// names are what secrets and authorisation values may be called: they become
+// file names.
+var names = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
 // Store is one folder. Its methods are safe for concurrent use in one process.
-type Store struct{ dir string }
+type Store struct {
+	dir  string
+	step func(change string) // a test's
+
+	mu sync.Mutex
+}
 
 // Open opens the store of a state directory; it need not be there.
 func Open(state string) *Store { return &Store{dir: state} }
 
-// Device reads device.json. ErrNone: the device was not manufactured yet.
-func (s *Store) Device() (Device, error)  { return Device{}, ErrNone }
-func (s *Store) SetDevice(d Device) error { return ErrNone }
-
-// Generations lists the keys of a use, the newest first. Damaged ones are left
-// out and told in the error, which wraps ErrDamaged; those that are whole are
-// returned beside it.
-func (s *Store) Generations(use enrolment.Use) ([]Generation, error) { return nil, nil }
-
-// Add stores a new key as the next generation.
-func (s *Store) Add(use enrolment.Use, key tss2.File) (Generation, error) {
-	return Generation{}, ErrNone
+// with opens the state directory for one operation.
+func (s *Store) with(operation func(*statefile.Folder) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, err := statefile.OpenFolder(s.dir)
+	if err != nil {
+		return err
+	}
+	f.Step = s.step
+	return errors.Join(operation(f), f.Close())
 }
 
-// SetChain stores the certificate of a generation, DER, leaf first. It must be for
-// the generation's key.
-func (s *Store) SetChain(g Generation, chain [][]byte) error { return ErrNone }
+// read reads a file of the store and has it parsed. None gives ErrNone.
+func (s *Store) read(name string, most int, parse func([]byte) error) error {
+	var b []byte
+	err := s.with(func(f *statefile.Folder) error {
+		var err error
+		b, err = f.Read(name, most)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read %s: %w", name, ErrNone)
+	}
+	if err == nil {
+		err = parse(b)
+	}
+	return damaged(name, err)
+}
 
-// SetConnected marks a generation as one that works.
-func (s *Store) SetConnected(g Generation) error { return ErrNone }
+// damaged names the file that cannot be read.
+func damaged(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("read %s: %w: %w", name, ErrDamaged, err)
+}
 
-// Prune removes what is older than the newest connected generation.
-func (s *Store) Prune(use enrolment.Use) error { return ErrNone }
+// write replaces a file of the store in one of its folders.
+func (s *Store) write(folder, name string, b []byte, mode fs.FileMode) error {
+	return s.with(func(f *statefile.Folder) error {
+		if err := f.Make(folder); err != nil {
+			return err
+		}
+		return f.Write(folder+"/"+name, b, mode)
+	})
+}
 
-// Secret reads a sealed secret by its name, SetSecret stores one.
-func (s *Store) Secret(name string) (tss2.File, error)    { return tss2.File{}, ErrNone }
-func (s *Store) SetSecret(name string, f tss2.File) error { return ErrNone }
-func (s *Store) Secrets() ([]string, error)               { return nil, nil }
-
-// CRL, Roots and Floor are what was learned in the field: the revocation list
-// (DER), further roots of the fleet (DER, with what vouches for them), and the
-// latest moment that was proved. ErrNone: nothing yet.
-func (s *Store) CRL() ([]byte, error)        { return nil, ErrNone }
-func (s *Store) SetCRL(der []byte) error     { return ErrNone }
-func (s *Store) Roots() ([][]byte, error)    { return nil, ErrNone }
-func (s *Store) SetRoots(der [][]byte) error { return ErrNone }
-func (s *Store) Floor() (time.Time, error)   { return time.Time{}, ErrNone }
-func (s *Store) SetFloor(t time.Time) error  { return ErrNone }
-
-// Auth is an authorisation value of an NV index that is Ward's own, by the
-// index's name ("journal").
-func (s *Store) Auth(name string) ([]byte, error)        { return nil, ErrNone }
-func (s *Store) SetAuth(name string, value []byte) error { return ErrNone }
-
-// Wipe overwrites and removes the whole store.
-func (s *Store) Wipe() error { return ErrNone }
+// Wipe writes over every file of the store and removes it. It can be repeated,
+// and goes on where a power cut ended it. A flash chip may keep the old content
+// in blocks that it has set aside: what is left there are keys that one TPM alone
+// can load, and the authorisation values of its counters.
+func (s *Store) Wipe() error {
+	err := s.with(func(f *statefile.Folder) error { return f.Erase(Folder) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("wipe identity: %w", err)
+	}
+	return nil
+}

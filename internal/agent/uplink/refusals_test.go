@@ -1,0 +1,99 @@
+package uplink_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	gonet "net"
+	"testing"
+	"time"
+
+	"ward/internal/agent/uplink"
+	"ward/internal/trust/serverauth/serverauthtest"
+)
+
+// fixed are credentials that are there.
+type fixed struct{ config *tls.Config }
+
+func (f fixed) TLS(context.Context) (*tls.Config, error) { return f.config.Clone(), nil }
+
+// Every broker that must be refused raises its own finding, against a real TLS
+// server.
+//
+// Verifies: SR-044
+func TestEveryWrongBroker(t *testing.T) {
+	w := serverauthtest.NewWorld(t, "broker.example", time.Now())
+	for _, s := range w.Servers {
+		if s.Code == "" {
+			continue
+		}
+		t.Run(s.Name, func(t *testing.T) {
+			l, err := tls.Listen("tcp", "127.0.0.1:0", s.TLS)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func(c gonet.Conn) { _, _ = io.Copy(io.Discard, c); c.Close() }(c)
+				}
+			}()
+			m := newMemory()
+			c := config(t, m, newNet(t))
+			c.Brokers, c.ServerName, c.Connect, c.Credentials = []string{"tls://" + l.Addr().String()}, w.Host, nil, fixed{w.Client(t)}
+			c.Outcome = func(*tls.Config, bool) { t.Error("a broker that is not the fleet's says something about the device's certificate") }
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			done := make(chan error)
+			go func() { done <- uplink.New(c).Run(ctx) }()
+			if err := m.Wait(ctx, 0); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			<-done
+			if got, want := fmt.Sprint(m.findings(0)), fmt.Sprintf("[raised %s]", s.Code); got != want {
+				t.Errorf("recorded %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// The uplink tells with what it was admitted, and with what refused.
+//
+// Verifies: SR-045
+func TestOutcome(t *testing.T) {
+	var admitted, refused int
+	run(t, func(c *uplink.Config) {
+		c.Outcome = func(used *tls.Config, ok bool) {
+			if used == nil || used.MinVersion != tls.VersionTLS13 {
+				t.Errorf("told of %v", used)
+			}
+			if ok {
+				admitted++
+			} else {
+				refused++
+			}
+		}
+	}, func(t *testing.T, _ *uplink.Uplink, _ *memory, n *net) {
+		if admitted != 1 || refused != 0 {
+			t.Errorf("after the birth: %d admissions, %d refusals", admitted, refused)
+		}
+		n.set("tls://a:8883", errDown)
+		n.set("tls://b:8883", errUntrusted)
+		n.current().Close()
+		time.Sleep(time.Minute)
+		if refused != 0 {
+			t.Errorf("%d refusals by brokers that are not there or not the fleet's", refused)
+		}
+		n.set("tls://b:8883", errRefused)
+		time.Sleep(3 * time.Minute)
+		if refused == 0 || admitted != 1 {
+			t.Errorf("a refusal: %d admissions, %d refusals", admitted, refused)
+		}
+	})
+}
