@@ -214,6 +214,7 @@ func (l *Lab) Manufacture(ctx context.Context, img *image.Image, manifest []byte
 	if err := errors.Join(os.WriteFile(filepath.Join(dir, akFile), made.ak, 0o644), os.WriteFile(filepath.Join(dir, recoveryFile), []byte(made.recovery), 0o600)); err != nil {
 		return nil, err
 	}
+	l.Line.Say("factory", "recovery key of %s, printed once, for the safe: %s", id, made.recovery)
 	c := image.Contents{
 		UKI:   img.UKIs[image.Release].Path,
 		ESP:   map[string]disk.File{releaseFile: {Data: manifest, Mode: 0o644}},
