@@ -2,14 +2,17 @@ package registrar_test
 
 import (
 	"crypto"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
+	deviceest "ward/internal/device/est"
 	"ward/internal/format/est"
 	"ward/internal/trust/enrolment"
 )
@@ -98,5 +101,55 @@ func TestCurlAndOpenSSL(t *testing.T) {
 	curl(est.PathCRL, "-o", "crl.der")
 	if got := ssl("crl", "-inform", "DER", "-in", "crl.der", "-CAfile", "ca/ca.crt", "-noout", "-crlnumber"); !strings.Contains(got, "verify OK") {
 		t.Errorf("crl: %s", got)
+	}
+}
+
+// The device's own client understands the registrar: certificates, roots, list,
+// and refusals.
+//
+// Verifies: SR-034, SR-036
+func TestDeviceClient(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.maker.NewDevice(t, "pump-1")
+	client := func(cert ...tls.Certificate) *deviceest.Client {
+		t.Helper()
+		c, err := deviceest.New(w.url, &tls.Config{RootCAs: w.roots, Certificates: cert})
+		must(t, err)
+		t.Cleanup(c.Close)
+		return c
+	}
+	c := client()
+	challenge, err := c.Challenge(t.Context(), d.Request(tenant))
+	must(t, err)
+	secret := d.Activate(challenge.Credential)
+	key := d.Signer(enrolment.Reporting)
+	certs, err := c.Enroll(t.Context(), csrDER(t, key, "pump-1"), challenge.ID, secret)
+	must(t, err)
+	if len(certs) != 1 || certs[0].Subject.CommonName != "pump-1" {
+		t.Errorf("%d certificates, %s", len(certs), certs[0].Subject)
+	}
+	_, err = c.Enroll(t.Context(), csrDER(t, key, "pump-1"), challenge.ID, secret)
+	var refused *deviceest.Error
+	if !errors.As(err, &refused) || refused.Status != 401 || !strings.Contains(refused.Text, "ask for a new challenge") {
+		t.Errorf("the same secret again: %v", err)
+	}
+	if roots, err := c.CACerts(t.Context()); err != nil || len(roots) != 1 || roots[0].Subject.CommonName != "Acme Fleet" {
+		t.Errorf("roots: %v, %v", roots, err)
+	}
+	list, err := c.CRL(t.Context())
+	must(t, err)
+	if _, err := w.config.CA.VerifyCRL(list); err != nil {
+		t.Error(err)
+	}
+	own := client(*pair(certs, key))
+	if again, err := own.Reenroll(t.Context(), csrDER(t, key, ""), "", nil); err != nil || again[0].SerialNumber.Cmp(certs[0].SerialNumber) == 0 {
+		t.Errorf("renewal: %v", err)
+	}
+	d.NewKey(enrolment.Reporting)
+	if challenge, err = own.Challenge(t.Context(), d.Request(tenant)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.Reenroll(t.Context(), csrDER(t, d.Signer(enrolment.Reporting), ""), challenge.ID, d.Activate(challenge.Credential)); err != nil {
+		t.Errorf("renewal of the key: %v", err)
 	}
 }
