@@ -99,6 +99,7 @@ func printStatus(w io.Writer, s localapi.Status) {
 	printRecord(w, s.Journal)
 	printIdentity(w, s.Identity)
 	printUpdate(w, s.Update)
+	printVolumes(w, s.Volumes)
 	printRoles(w, s.Roles)
 }
 
@@ -168,6 +169,22 @@ func printUpdate(w io.Writer, u localapi.Update) {
 	console.Row(w, "Update", "%s", text)
 	if u.Detail != "" && u.State != "current" {
 		console.Row(w, "", "%s", u.Detail)
+	}
+}
+
+// printVolumes tells which encrypted volumes are open; the findings tell why one
+// is not.
+func printVolumes(w io.Writer, volumes []localapi.Volume) {
+	var parts []string
+	for _, v := range volumes {
+		state := "open"
+		if !v.Opened {
+			state = "closed (" + v.Cause + ")"
+		}
+		parts = append(parts, v.Name+" "+state)
+	}
+	if len(parts) > 0 {
+		console.Row(w, "Volumes", "%s", strings.Join(parts, ", "))
 	}
 }
 

@@ -1,4 +1,4 @@
-// Command wardfleet: wardfleet is the fleet backend: it receives the events of devices, verifies their form and chain, and signs receipts.
+// Command wardfleet: wardfleet is the fleet backend: it enrols devices, receives their events, verifies their form and chain, and signs receipts.
 package main
 
 import (
@@ -15,7 +15,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int { return command.Run(newRoot(), args) }
 
 func newRoot() *cobra.Command {
-	return command.Root("wardfleet", "The fleet's side: receive, verify and confirm what devices report",
-		"wardfleet is the fleet backend: it receives the events of devices, verifies their form and chain, and signs receipts.",
+	return command.Root("wardfleet", "The fleet's side: enrol devices; receive, verify and confirm what they report",
+		"wardfleet is the fleet backend: it enrols devices, receives their events, verifies their form and chain, and signs receipts.",
 		verbs()...)
 }

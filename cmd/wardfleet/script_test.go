@@ -7,8 +7,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -17,7 +19,7 @@ import (
 
 	"ward/internal/device/mqtt"
 	"ward/internal/format/chain"
-	"ward/internal/lab"
+	"ward/internal/lab/backend"
 	"ward/internal/lab/pki"
 	"ward/internal/scripttest"
 	"ward/internal/trust/event"
@@ -50,16 +52,26 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": scripttest.Status,
 			"broker": func(ts *testscript.TestScript, _ bool, _ []string) { startBroker(t, ts, authority) },
+			"port":   port,
 			"device": func(ts *testscript.TestScript, _ bool, args []string) { device(t, ts, authority, args) },
 		},
 	})
+}
+
+// port puts a free port of 127.0.0.1 into a variable: port NAME.
+func port(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, number, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(errors.Join(err, l.Close()))
+	ts.Setenv(args[0], number)
 }
 
 func startBroker(t *testing.T, ts *testscript.TestScript, authority *pki.Keys) {
 	if _, err := exec.LookPath("mosquitto"); err != nil {
 		t.Skip("mosquitto is not installed: run 'make deps'")
 	}
-	b, err := lab.StartBroker(t.Context(), authority, lab.BrokerConfig{Dir: filepath.Join(ts.Getenv("WORK"), "broker"), Tenant: "acme", Devices: []string{"pump-1"}})
+	b, err := backend.StartBroker(t.Context(), authority, backend.BrokerConfig{Dir: filepath.Join(ts.Getenv("WORK"), "broker"), Tenant: "acme", Devices: []string{"pump-1"}})
 	ts.Check(err)
 	ts.Defer(b.Stop)
 	ts.Setenv("BROKER", "tls://"+b.Address())

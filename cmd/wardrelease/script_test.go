@@ -70,6 +70,9 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": scripttest.Status,
 			"cut":    cut,
+			"swtpm":  startSWTPM,
+			"srk":    makeSRK,
+			"sealed": makeSealed,
 			"altered": func(ts *testscript.TestScript, _ bool, args []string) {
 				b := strings.ReplaceAll(ts.ReadFile(args[0]), `"counterAtMost":23`, `"counterAtMost":24`)
 				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(b), 0o644))

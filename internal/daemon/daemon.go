@@ -26,6 +26,7 @@ import (
 	"ward/internal/device/sdnotify"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/volume"
 )
 
 // version is set when the release is built (-ldflags -X).
@@ -65,7 +66,8 @@ type daemon struct {
 	session uint64
 
 	journal *journal.Journal
-	unkept  error // why the journal is in memory only; nil when it is not
+	volumes []volume.Outcome // what the early boot said of them
+	unkept  error            // why the journal is in memory only; nil when it is not
 	health  *health.Health
 	notify  *sdnotify.Notifier
 	roles   []role
@@ -171,6 +173,7 @@ func (d *daemon) begin(ctx context.Context, configErr error, p sandbox.Report) {
 	if configErr != nil {
 		d.raise(ctx, finding.New(finding.DaemonConfig, configErr.Error()), "configuration")
 	}
+	d.beginVolumes(ctx)
 	if left := p.Privileges(); len(left) > 0 {
 		d.raise(ctx, finding.New(finding.DaemonPrivileged, strings.Join(left, "; ")), "process")
 	}

@@ -24,6 +24,7 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 			Bytes: j.Bytes, MaxBytes: j.MaxBytes, Lost: j.Lost, Error: j.Error,
 		},
 		Identity: localapi.Identity{State: id.State, NotAfter: id.NotAfter, Detail: id.Detail},
+		Volumes:  d.volumeStatus(),
 		Link:     localapi.Link{State: "off", Session: d.session},
 		Memory:   localapi.Memory{ResidentKiB: resident()},
 	}

@@ -23,7 +23,7 @@ func (d *daemon) assembleUpdate(chip *tpm.Lazy, boot *bootState) *updategate.Gat
 		Verdict: verdict{boot.attester}, Automatic: d.config.Update.Automatic(), State: filepath.Join(d.config.Paths.State, "update.json"),
 		Recorder: d.journal, Alive: d.alive("updategate"), Log: d.log.With("role", "updategate"),
 	}
-	key, err := anchors.PolicyKey(d.config.Paths.Trust)
+	key, err := anchors.PolicyKey(filepath.Join(d.config.Paths.Trust, "policy"))
 	switch {
 	case err == nil:
 		c.Trusted, c.Counter = &key, rollback{chip, key}
@@ -66,7 +66,7 @@ func confirmUpdate(gate *updategate.Gate) localapi.Action {
 		case errors.Is(err, updategate.ErrRefused):
 			err = localapi.Refuse(http.StatusConflict, "%v", err)
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-			err = localapi.Refuse(http.StatusServiceUnavailable, "the boot has not been appraised yet: ask again")
+			err = localapi.Refuse(http.StatusServiceUnavailable, "the boot has not been appraised yet, or the TPM is busy: ask again")
 		}
 		return describeUpdate(s), err
 	})

@@ -67,6 +67,8 @@ var arrows = map[string][]string{
 	"daemon":          {"config"},
 	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
 	"lab":             {"*"},
+	// a volume that did not open is a finding
+	"trust/volume": {"trust/finding"},
 }
 
 var rules = []rule{

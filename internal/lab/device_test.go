@@ -40,7 +40,7 @@ func (w timelineOf) Write(b []byte) (int, error) {
 // strange program, the daemon's death and the clean end; then the two other
 // attacks and an update, each a boot of its own.
 //
-// Verifies: SR-001 SR-002 SR-005 SR-010 SR-011 SR-012 SR-014 SR-016 SR-018 SR-022 SR-025 SR-028 SR-029 SR-030 SR-031
+// Verifies: SR-001 SR-002 SR-005 SR-010 SR-011 SR-012 SR-014 SR-016 SR-018 SR-022 SR-025 SR-028 SR-029 SR-030 SR-031 SR-040 SR-041 SR-042
 func TestDevice(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
@@ -64,6 +64,7 @@ func TestDevice(t *testing.T) {
 
 	t.Run("the event log replays to the TPM's registers, in our reader and in tpm2-tools'", func(t *testing.T) { eventLogAgrees(ctx, t, s) })
 	t.Run("the daemon holds no privilege and listens on no network socket", func(t *testing.T) { unprivileged(ctx, t, s) })
+	t.Run("both volumes are open, with what manufacture wrote", func(t *testing.T) { volumesOpen(ctx, t, s) })
 	t.Run("wardctl status tells it at the bedside", func(t *testing.T) { bedside(ctx, t, s) })
 	t.Run("evidence of the device convinces wardctl and tpm2_checkquote", func(t *testing.T) { attested(ctx, t, s) })
 	t.Run("the fleet asks again, and judges itself", func(t *testing.T) { asked(ctx, t, s) })
@@ -96,11 +97,19 @@ func TestDevice(t *testing.T) {
 		reader.await(t, `"verdict":"contraindicated"`)
 		predicted(ctx, t, s)
 	})
+	t.Run("with an altered boot the data volume stays shut and the pump runs", func(t *testing.T) { dataShut(ctx, t, s) })
 	t.Run("an unsigned image is refused and the silence is reported", func(t *testing.T) {
 		if _, err := unsignedKernel(ctx, s); err != nil {
 			t.Fatal(err)
 		}
 		reader.await(t, `"state":"lost"`)
+	})
+	t.Run("the disk in a machine with another TPM tells nothing", func(t *testing.T) {
+		o, err := stolenDisk(ctx, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(o.Seen)
 	})
 }
 
@@ -320,7 +329,7 @@ func killed(ctx context.Context, t *testing.T, s *Stage) {
 		}
 	}
 	guest(ctx, t, s, 0, "/usr/bin/wardctl", "journal", "verify", "/var/lib/ward/journal")
-	if out, err := s.vm.Pull(ctx, "/run/pump/status"); err == nil {
+	if out, err := s.vm.Pull(ctx, "/run/pump/status.json"); err == nil {
 		t.Logf("pump: %s", bytes.TrimSpace(out))
 	}
 }
@@ -353,6 +362,7 @@ func nextRelease(ctx context.Context, t *testing.T, s *Stage) {
 	if _, err := s.bootNext(ctx, next, boot); err != nil {
 		t.Fatal(err)
 	}
+	volumesKept(ctx, t, s)
 	if err := s.PowerOff(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
+	"ward/internal/trust/volume"
 )
 
 // Drill is one attack on the device, or one change of it, with what must be seen.
@@ -42,6 +43,7 @@ func Drills() []Drill {
 		{"altered-command-line", "a correctly signed kernel image with another command line is booted", true, alteredCommandLine},
 		{"predict-next", "the next release boots as predicted; with one byte of its initramfs changed it does not", false, predictNext},
 		{"long-list", "thousands of strange programs make the measurement list long; what following it costs is measured", false, followLongList},
+		{"stolen-disk", "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", false, stolenDisk},
 		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
 	}
 }
@@ -182,6 +184,9 @@ func alteredCommandLine(ctx context.Context, s *Stage) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	if err := s.dataClosed(ctx, mark, volume.BootState); err != nil {
+		return Outcome{}, err
+	}
 	o := Outcome{Attack: "altered command line", Seen: "verdict contraindicated; " + eventWords(*f.Event.Finding), After: max(0, r.At.Sub(up))}
 	s.Line.Say("fleet", "%s: verdict %s, %d ms after the system was up", r.Device, v.Tier, o.After.Milliseconds())
 	for _, m := range s.Fleet.Received(mark) {
@@ -266,7 +271,7 @@ func (s *Stage) refused(ctx context.Context) error {
 	if s.vm, err = vm.Start(ctx, s.vmConfig()); err != nil {
 		return err
 	}
-	defer s.vm.Kill()
+	defer func() { s.vm.Kill(); s.vm = nil }()
 	if err := s.vm.WaitConsole(ctx, refusal); err != nil {
 		return s.explain(fmt.Errorf("the firmware did not say that it refuses the image: %w", err))
 	}

@@ -104,7 +104,7 @@ func (l *Lab) Release(ctx context.Context, img *image.Image) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := golden.Manifest(Product, img, boot)
+	m, err := golden.Manifest(Product, img, boot, l.PKI.Policy)
 	if err != nil {
 		return nil, err
 	}
@@ -197,54 +197,72 @@ func (l *Lab) boot(ctx context.Context, c vm.Config) (*vm.VM, error) {
 	return m, nil
 }
 
-// Manufacture makes a device as a production line does: a TPM with its keys, a
-// certificate for the reporting key, a disk with the release. The public part of
-// its attestation key is left beside it, for the fleet.
+// Manufacture makes a device as a production line does: a TPM with its keys and
+// its rollback counter, a certificate for the reporting key, a disk with the
+// release and with encrypted volumes. The public part of its attestation key is
+// left beside it, for the fleet, and the recovery key as if on paper.
 func (l *Lab) Manufacture(ctx context.Context, img *image.Image, manifest []byte, dir, id string) (*vm.Device, error) {
 	d, err := vm.NewDevice(ctx, dir, l.deviceConfig(img))
 	if err != nil {
 		return nil, err
 	}
-	cert, ak, err := l.provision(ctx, d, id)
+	made, err := l.provision(ctx, d, id)
 	if err != nil {
 		return nil, fmt.Errorf("provision TPM: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, akFile), ak, 0o644); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, akFile), made.ak, 0o644), os.WriteFile(filepath.Join(dir, recoveryFile), []byte(made.recovery), 0o600)); err != nil {
 		return nil, err
 	}
 	c := image.Contents{
 		UKI:   img.UKIs[image.Release].Path,
 		ESP:   map[string]disk.File{releaseFile: {Data: manifest, Mode: 0o644}},
-		State: map[string]disk.File{"identity/reporting.crt": {Data: cert, Mode: 0o644}},
+		State: map[string]disk.File{"identity/reporting.crt": {Data: made.cert, Mode: 0o644}},
+		Data:  map[string]disk.File{patientFile: {Data: []byte(plantedPatient + "\n"), Mode: 0o600}},
+
+		Volumes: made.volumes,
 	}
 	return d, img.NewDisk(ctx, d.Disk(), c)
 }
 
-// akFile is the public part of a device's attestation key, in the device's folder.
-const akFile = "ak.pem"
+// Files in a device's folder: the public part of its attestation key, and the
+// recovery key, which a production line prints and does not keep.
+const (
+	akFile       = "ak.pem"
+	recoveryFile = "recovery-key"
+)
 
-// provision makes the TPM's keys and returns the certificate of the reporting key
-// and the public part of the attestation key, in PEM.
-func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (cert, ak []byte, err error) {
+// provisioned is what manufacture made for one device.
+type provisioned struct {
+	cert, ak []byte // PEM: of the reporting key; the attestation key's public part
+	recovery string
+	volumes  map[string]disk.Volume
+}
+
+// provision makes what the TPM holds, and seals the keys of the volumes to it.
+func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (provisioned, error) {
 	socket, stop, err := vm.ServeTPM(ctx, d)
 	if err != nil {
-		return nil, nil, err
+		return provisioned{}, err
 	}
 	defer stop()
 	t, err := tpm.Open(socket)
 	if err != nil {
-		return nil, nil, err
+		return provisioned{}, err
 	}
 	defer t.Close()
 	keys, err := t.ProvisionKeys(ctx)
 	if err != nil {
-		return nil, nil, err
+		return provisioned{}, err
 	}
-	if ak, err = pki.PublicPEM(keys.AK.Public); err != nil {
-		return nil, nil, err
+	var p provisioned
+	if p.ak, err = pki.PublicPEM(keys.AK.Public); err != nil {
+		return provisioned{}, err
 	}
-	cert, err = l.PKI.IssueDevice(keys.Reporting.Public, Tenant, id)
-	return cert, ak, err
+	if p.cert, err = l.PKI.IssueDevice(keys.Reporting.Public, Tenant, id); err != nil {
+		return provisioned{}, err
+	}
+	p.volumes, p.recovery, err = l.sealVolumes(ctx, t)
+	return p, err
 }
 
 // Program compiles a command of this module for the host.

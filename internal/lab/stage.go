@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ward/internal/fleet/ingest"
+	"ward/internal/lab/backend"
 	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
@@ -34,11 +35,12 @@ type Stage struct {
 	Image    *image.Image
 	Manifest []byte
 	Device   *vm.Device
-	Broker   *Broker
-	Fleet    *Fleet
+	Broker   *backend.Broker
+	Fleet    *backend.Fleet
 
-	dir string
-	vm  *vm.VM
+	dir  string
+	vm   *vm.VM
+	used bool // the device was up at least once
 }
 
 // SetStage builds what is not cached, manufactures a device and starts broker
@@ -80,14 +82,14 @@ func (s *Stage) set(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.Broker, err = StartBroker(ctx, s.PKI, BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: Tenant, Devices: []string{DeviceID}}); err != nil {
+	if s.Broker, err = backend.StartBroker(ctx, s.PKI, backend.BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: Tenant, Devices: []string{DeviceID}}); err != nil {
 		return err
 	}
 	if err := s.enrol(ctx, program); err != nil {
 		return err
 	}
-	released := Released{Devices: s.devices(), Manifest: s.file("release.dsse"), Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.file("release.pem")}
-	if s.Fleet, err = StartFleet(s.PKI, program, s.Broker.Address(), s.dir, released); err != nil {
+	released := backend.Released{Devices: s.devices(), Manifest: s.file("release.dsse"), Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.file("release.pem")}
+	if s.Fleet, err = backend.StartFleet(s.PKI, program, s.Broker.Address(), s.dir, released); err != nil {
 		return err
 	}
 	s.Line.Say("fleet", "mosquitto on 127.0.0.1:%d (TLS 1.3, client certificates, access list), wardfleet listens and asks", s.Broker.Port)
@@ -119,6 +121,7 @@ func (s *Stage) AK() string { return filepath.Join(s.dir, "device", akFile) }
 func (s *Stage) Boot(ctx context.Context) error {
 	m, err := s.boot(ctx, s.vmConfig())
 	s.vm = m
+	s.used = s.used || err == nil
 	return err
 }
 

@@ -22,10 +22,19 @@ type Status struct {
 	Link      Link              `json:"link"`
 	Identity  Identity          `json:"identity"`
 	Update    Update            `json:"update"`
+	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
 	Roles     []Role            `json:"roles"`
 	Findings  []finding.Finding `json:"findings"`  // conditions that hold
 	Incidents []finding.Finding `json:"incidents"` // of this boot
 	Memory    Memory            `json:"memory"`
+}
+
+// Volume is one encrypted volume of the device.
+type Volume struct {
+	Name   string `json:"name"` // "state" is Ward's, "data" the medical application's
+	Opened bool   `json:"opened"`
+	Cause  string `json:"cause,omitempty"` // why not, in one word
+	Detail string `json:"detail,omitempty"`
 }
 
 // Release is the signed release that the device is judged against.

@@ -8,7 +8,7 @@ const confirmPath = "/v1/update/confirm"
 // Update is where the device stands between two releases (docs/update.md).
 type Update struct {
 	// State is a word: unverified, unbound, foreign, locked-out, current,
-	// not-affirming, unconfirmed, not-permitted, open.
+	// not-permitted, not-affirming, unconfirmed, open.
 	State     string  `json:"state"`
 	Counter   *uint64 `json:"counter,omitempty"` // of the TPM; absent while it was not read
 	Base      uint64  `json:"base"`              // where manufacture put it

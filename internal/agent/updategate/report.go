@@ -24,18 +24,20 @@ type report struct {
 	Counter       *uint64 `json:"counter,omitempty"` // committed: where it stands
 }
 
-func (g *Gate) recordConfirmed(ctx context.Context, r *release.Verified, by string) {
+// recordConfirmed tells whether the journal took the event.
+func (g *Gate) recordConfirmed(ctx context.Context, r *release.Verified, by string) bool {
 	rep := reportOf(r)
 	rep.By = by
-	g.record(ctx, event.UpdateConfirmed, rep)
 	g.config.Log.Info("release confirmed", "version", rep.Version, "by", by)
+	return g.record(ctx, event.UpdateConfirmed, rep)
 }
 
-func (g *Gate) recordCommitted(ctx context.Context, r *release.Verified, counter uint64) {
+// recordCommitted tells whether the journal took the event.
+func (g *Gate) recordCommitted(ctx context.Context, r *release.Verified, counter uint64) bool {
 	rep := reportOf(r)
 	rep.Counter = &counter
-	g.record(ctx, event.UpdateCommitted, rep)
 	g.config.Log.Info("rollback counter stands at the release", "version", rep.Version, "counter", counter)
+	return g.record(ctx, event.UpdateCommitted, rep)
 }
 
 func reportOf(r *release.Verified) report {
@@ -43,14 +45,22 @@ func reportOf(r *release.Verified) report {
 	return report{Product: m.Product, Version: m.Version, Digest: name(r), RollbackIndex: m.RollbackIndex}
 }
 
-func (g *Gate) record(ctx context.Context, kind string, rep report) {
+func (g *Gate) record(ctx context.Context, kind string, rep report) bool {
 	b, err := json.Marshal(rep)
-	if err == nil {
-		err = g.config.Recorder.Record(ctx, event.Event{Type: kind, Subject: subject, Severity: finding.Info, Report: b})
-	}
 	if err != nil {
-		g.config.Log.Error("record event", "type", kind, "error", err)
+		g.config.Log.Error("encode event", "type", kind, "error", err)
+		return false
 	}
+	return g.keep(ctx, event.Event{Type: kind, Subject: subject, Severity: finding.Info, Report: b})
+}
+
+// keep hands an event to the journal, also when who asked has gone meanwhile.
+func (g *Gate) keep(ctx context.Context, e event.Event) bool {
+	if err := g.config.Recorder.Record(context.WithoutCancel(ctx), e); err != nil {
+		g.config.Log.Error("record event", "type", e.Type, "error", err)
+		return false
+	}
+	return true
 }
 
 // report raises and clears what is wrong. A TPM that fails says nothing about
@@ -58,6 +68,7 @@ func (g *Gate) record(ctx context.Context, kind string, rep report) {
 func (g *Gate) report(ctx context.Context, running *release.Verified, d release.Decision, err error) {
 	if err != nil {
 		g.failed++
+		g.explain(err.Error())
 		g.config.Log.Warn("use rollback counter", "error", err, "times", g.failed)
 		if g.failed >= failures {
 			g.hold(ctx, finding.UpdateCounterFailing, true, err.Error())
@@ -69,6 +80,13 @@ func (g *Gate) report(ctx context.Context, running *release.Verified, d release.
 	g.hold(ctx, finding.UpdateLockedOut, d.Gate == release.GateLockedOut, d.Reason)
 	waited := g.wait(running, d)
 	g.hold(ctx, finding.UpdateUnconfirmed, waited >= worryAfter, fmt.Sprintf("%s; it has run for %d hours", d.Reason, int(waited.Hours())))
+}
+
+// explain has the status say what stands in the way.
+func (g *Gate) explain(why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.status.Reason = why
 }
 
 // wait counts the running time of a release that is not confirmed, and keeps it
@@ -99,13 +117,12 @@ func (g *Gate) hold(ctx context.Context, code finding.Code, holds bool, detail s
 	if g.raised[code] == holds {
 		return
 	}
-	g.raised[code] = holds
 	f := finding.New(code, detail)
 	e := event.Event{Type: event.FindingRaised, Subject: subject, Severity: f.Severity, Finding: &f}
 	if !holds {
 		e.Type = event.FindingCleared
 	}
-	if err := g.config.Recorder.Record(ctx, e); err != nil {
-		g.config.Log.Error("record finding", "code", code, "error", err)
+	if g.keep(ctx, e) {
+		g.raised[code] = holds
 	}
 }

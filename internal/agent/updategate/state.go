@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"ward/internal/device/statefile"
 	"ward/internal/format/dsse"
@@ -21,6 +22,8 @@ const stateSchema = 1
 type state struct {
 	Schema    int    `json:"schema"`
 	Confirmed string `json:"confirmed,omitempty"` // the release that was marked good last
+	By        string `json:"by,omitempty"`        // who said so
+	Told      string `json:"told,omitempty"`      // the release whose confirmation is on record
 	Committed string `json:"committed,omitempty"` // the release whose move of the counter is on record
 	Waiting   string `json:"waiting,omitempty"`   // the release that runs unconfirmed
 	Seconds   int64  `json:"seconds,omitempty"`   // and how long it has, in running time
@@ -63,14 +66,13 @@ func (g *Gate) save() error {
 	return statefile.Write(g.config.State, append(b, '\n'))
 }
 
-// confirm writes down that the release was marked good, and records it once. The
-// error says that it is not kept over a restart.
-func (g *Gate) confirm(ctx context.Context, r *release.Verified, by string) error {
+// confirm writes down that the release was marked good. The error says that it is
+// not kept over a restart.
+func (g *Gate) confirm(r *release.Verified, by string) error {
 	if g.state.Confirmed == name(r) {
 		return nil
 	}
-	g.recordConfirmed(ctx, r, by)
-	g.state.Confirmed, g.state.Waiting, g.state.Seconds = name(r), "", 0
+	g.state.Confirmed, g.state.By, g.state.Waiting, g.state.Seconds = name(r), by, "", 0
 	if err := g.save(); err != nil {
 		g.config.Log.Error("keep that the release was confirmed", "error", err)
 		return err
@@ -78,15 +80,45 @@ func (g *Gate) confirm(ctx context.Context, r *release.Verified, by string) erro
 	return nil
 }
 
-// committed records once that the counter stands at a confirmed release. The
-// record comes first: a power cut in between repeats it, and loses nothing.
-func (g *Gate) committed(ctx context.Context, r *release.Verified, counter uint64) {
-	if g.state.Committed == name(r) {
+// tell records once that the release was confirmed and that the counter stands at
+// it. The journal makes an event durable a moment after it took it, so what is on
+// record is written down at a later look: a power cut in between repeats an event
+// and loses none.
+func (g *Gate) tell(ctx context.Context, r *release.Verified, d release.Decision) {
+	if r == nil || g.state.Confirmed != name(r) {
 		return
 	}
-	g.recordCommitted(ctx, r, counter)
-	g.state.Committed = name(r)
-	if err := g.save(); err != nil {
-		g.config.Log.Error("keep that the counter was moved", "error", err)
+	this, now := name(r), time.Now()
+	if g.said.release != this {
+		g.said = said{release: this}
 	}
+	if g.said.confirmed.IsZero() && g.state.Told != this && g.recordConfirmed(ctx, r, g.state.By) {
+		g.said.confirmed = now
+	}
+	if d.Gate == release.GateCurrent && g.said.committed.IsZero() && g.state.Committed != this && g.recordCommitted(ctx, r, d.Bound) {
+		g.said.committed = now
+	}
+	kept := g.state
+	if on(g.said.confirmed, now) {
+		g.state.Told = this
+	}
+	if on(g.said.committed, now) {
+		g.state.Committed = this
+	}
+	if g.state != kept {
+		if err := g.save(); err != nil {
+			g.config.Log.Warn("keep what is on record", "error", err)
+		}
+	}
+}
+
+// said is what was recorded in this run, and when.
+type said struct {
+	release              string
+	confirmed, committed time.Time
+}
+
+// on tells that an event is on record for good; the journal syncs within seconds.
+func on(recorded, now time.Time) bool {
+	return !recorded.IsZero() && now.Sub(recorded) >= recheck/2
 }

@@ -84,6 +84,7 @@ type Gate struct {
 	turn   chan struct{} // holds one element while the state is used
 
 	state   state
+	said    said
 	since   time.Time // running time unconfirmed that is not in the state yet
 	counter *uint64   // what the TPM said last
 	failed  int       // times in a row
@@ -124,7 +125,7 @@ func (g *Gate) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, context.DeadlineExceeded): // no verdict yet
+		case errors.Is(err, errNoVerdict):
 		case err != nil:
 			wait = g.sit(ctx, retry-rand.N(retry/2))
 			retry = min(2*retry, lastRetry)
@@ -154,22 +155,26 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// errNoVerdict: the boot was not appraised yet; nothing is wrong with the TPM.
+var errNoVerdict = errors.New("no verdict yet")
+
 // look makes one decision and commits it.
 func (g *Gate) look(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, recheck)
 	defer cancel()
 	running, affirming, err := g.config.Verdict.Running(bounded)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNoVerdict, err)
 	}
 	if err := g.take(ctx); err != nil {
 		return err
 	}
 	defer g.give()
 	if g.config.Automatic && affirming && running != nil {
-		g.confirm(ctx, running, "automatic")
+		_ = g.confirm(running, "automatic") // logged; it is confirmed anew after a restart
 	}
 	d, err := g.commit(ctx, running, affirming)
+	g.tell(ctx, running, d)
 	g.report(ctx, running, d, err)
 	return err
 }
@@ -195,8 +200,9 @@ func (g *Gate) Confirm(ctx context.Context, by string) (Status, error) {
 		return g.Status(), fmt.Errorf("confirm release: %w", err)
 	}
 	defer g.give()
-	kept := g.confirm(ctx, running, by)
+	kept := g.confirm(running, by)
 	d, err := g.commit(ctx, running, affirming)
+	g.tell(ctx, running, d)
 	g.report(ctx, running, d, err)
 	if kept != nil && d.Gate != release.GateCurrent {
 		return g.Status(), fmt.Errorf("confirm release: %w", kept)
@@ -204,9 +210,17 @@ func (g *Gate) Confirm(ctx context.Context, by string) (Status, error) {
 	return g.Status(), nil
 }
 
-// commit reads the counter if it is not known, decides, and moves it.
+// commit reads the counter if it is not known, decides, and moves it. Others see
+// the decision that it comes to, and none before the counter was asked for.
 func (g *Gate) commit(ctx context.Context, running *release.Verified, affirming bool) (release.Decision, error) {
-	d := g.decide(running, affirming)
+	s := release.Standing{Running: running, Trusted: g.config.Trusted, Affirming: affirming, Confirmed: running != nil && g.state.Confirmed == name(running)}
+	d, err := g.step(ctx, s)
+	g.publish(s, d)
+	return d, err
+}
+
+func (g *Gate) step(ctx context.Context, s release.Standing) (release.Decision, error) {
+	d := release.DecideRaise(s)
 	if d.Gate == release.GateUnverified || d.Gate == release.GateUnbound || d.Gate == release.GateForeign {
 		g.counter = nil
 		return d, nil // nothing of this release depends on the counter
@@ -219,7 +233,8 @@ func (g *Gate) commit(ctx context.Context, running *release.Verified, affirming 
 			}
 			g.counter = &n
 		}
-		if d = g.decide(running, affirming); d.Gate != release.GateOpen {
+		s.Counter = *g.counter
+		if d = release.DecideRaise(s); d.Gate != release.GateOpen {
 			break
 		}
 		err := g.config.Counter.Raise(ctx, d.Raise)
@@ -228,20 +243,7 @@ func (g *Gate) commit(ctx context.Context, running *release.Verified, affirming 
 			return d, fmt.Errorf("raise rollback counter to %d: %w", d.Bound, err)
 		}
 	}
-	if d.Gate == release.GateCurrent && g.state.Confirmed == name(running) {
-		g.committed(ctx, running, d.Bound)
-	}
 	return d, nil
-}
-
-func (g *Gate) decide(running *release.Verified, affirming bool) release.Decision {
-	s := release.Standing{Running: running, Trusted: g.config.Trusted, Affirming: affirming, Confirmed: g.state.Confirmed == name(running) && running != nil}
-	if g.counter != nil {
-		s.Counter = *g.counter
-	}
-	d := release.DecideRaise(s)
-	g.publish(s, d)
-	return d
 }
 
 func (g *Gate) publish(s release.Standing, d release.Decision) {

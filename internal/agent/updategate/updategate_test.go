@@ -101,11 +101,15 @@ func (b *boot) set(affirming bool) {
 type recorder struct {
 	mu     sync.Mutex
 	events []string
+	full   bool // the journal takes nothing
 }
 
-func (r *recorder) Record(_ context.Context, e event.Event) error {
+func (r *recorder) Record(ctx context.Context, e event.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.full || ctx.Err() != nil {
+		return errors.New("no space left on device")
+	}
 	what := e.Type[strings.LastIndexByte(e.Type, '.')+1:]
 	if e.Finding != nil {
 		r.events = append(r.events, what+" "+string(e.Finding.Code))
@@ -364,17 +368,17 @@ func TestPowerCuts(t *testing.T) {
 		{"confirmed, counter not moved", func(d *device, g *updategate.Gate, ctx context.Context) {
 			d.counter.fail = []error{errBusy}
 			_, _ = g.Confirm(ctx, "me")
-		}, 21, v2, 23, "committed 2.0 at 23"},
+		}, 21, v2, 23, "confirmed 2.0 by me; committed 2.0 at 23"},
 		{"confirmed, the counter halfway", func(d *device, g *updategate.Gate, ctx context.Context) {
 			d.counter.halfway = true
 			_, _ = g.Confirm(ctx, "me")
 			d.counter.halfway = false
-		}, 22, v2, 23, "committed 2.0 at 23"},
+		}, 22, v2, 23, "confirmed 2.0 by me; committed 2.0 at 23"},
 		{"counter moved, not on record", func(d *device, g *updategate.Gate, ctx context.Context) {
 			d.counter.fail = []error{errBusy}
 			_, _ = g.Confirm(ctx, "me")
 			d.counter.value = 23
-		}, 23, v2, 23, "committed 2.0 at 23"},
+		}, 23, v2, 23, "confirmed 2.0 by me; committed 2.0 at 23"},
 		{"confirmed, then the old release boots", func(d *device, g *updategate.Gate, ctx context.Context) {
 			d.counter.fail = []error{errBusy}
 			_, _ = g.Confirm(ctx, "me")
@@ -450,6 +454,61 @@ func TestUnconfirmedForADay(t *testing.T) {
 		}
 		d.want(t, 23, "confirmed 2.0 by me; committed 2.0 at 23; cleared update.unconfirmed")
 		end()
+	})
+}
+
+// Each release has its own day.
+//
+// Verifies: SR-038
+func TestUnconfirmedTimeIsOfOneRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, 21)
+		for i, version := range []string{"2.0", "3.0"} {
+			_, end := d.boots(t, &boot{running: approved(t, version, uint64(3+i)), affirming: true})
+			time.Sleep(20 * time.Hour)
+			end()
+			d.want(t, 21, "")
+		}
+	})
+}
+
+// slow is a TPM that answers after who asked has gone.
+type slow struct{ counter }
+
+func (s *slow) Raise(ctx context.Context, r policy.Raise) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// An event that the journal does not take is recorded later, and one is recorded
+// although who asked has gone.
+//
+// Verifies: SR-038, SR-017
+func TestEventsAreNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, 21)
+		d.log.full = true
+		g, end := d.boots(t, &boot{running: approved(t, "2.0", 3), affirming: true})
+		if _, err := g.Confirm(t.Context(), "me"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Hour)
+		d.want(t, 23, "")
+		d.log.mu.Lock()
+		d.log.full = false
+		d.log.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		d.want(t, 23, "confirmed 2.0 by me; committed 2.0 at 23")
+		end()
+
+		d = newDevice(t, 0)
+		d.config.Counter, d.config.Verdict = &slow{counter{value: 21}}, &boot{running: approved(t, "2.0", 3), affirming: true}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if s, err := updategate.New(d.config).Confirm(ctx, "me"); err != nil || !s.Confirmed || !strings.Contains(s.Reason, "deadline") {
+			t.Errorf("%+v, %v", s, err)
+		}
+		d.want(t, 0, "confirmed 2.0 by me")
 	})
 }
 

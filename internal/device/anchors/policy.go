@@ -12,12 +12,11 @@ import (
 	"ward/internal/trust/policy"
 )
 
-// PolicyKey reads the policy key: the one *.pem of the folder policy beneath the
-// trust anchors, with one P-256 key. No file gives fs.ErrNotExist; more than one
+// PolicyKey reads the policy key: the one *.pem of a folder (policy, beneath the
+// trust anchors), with one P-256 key. No file gives fs.ErrNotExist; more than one
 // key is an error, because bound objects name one and which was meant must not be
 // guessed.
-func PolicyKey(trust string) (policy.Key, error) {
-	dir := filepath.Join(trust, "policy")
+func PolicyKey(dir string) (policy.Key, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.pem"))
 	if err != nil {
 		return policy.Key{}, fmt.Errorf("find policy key: %w", err)

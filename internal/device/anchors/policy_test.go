@@ -18,11 +18,10 @@ import (
 
 // Verifies: SR-037
 func TestPolicyKey(t *testing.T) {
-	trust := t.TempDir()
-	if _, err := anchors.PolicyKey(trust); !errors.Is(err, fs.ErrNotExist) {
+	dir := filepath.Join(t.TempDir(), "policy")
+	if _, err := anchors.PolicyKey(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no folder: %v", err)
 	}
-	dir := filepath.Join(trust, "policy")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +32,7 @@ func TestPolicyKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := anchors.PolicyKey(trust); err != nil || string(got.Name) != string(want.Name) {
+	if got, err := anchors.PolicyKey(dir); err != nil || string(got.Name) != string(want.Name) {
 		t.Fatalf("%x, %v, want %x", got.Name, err, want.Name)
 	}
 	good, err := os.ReadFile(file)
@@ -50,13 +49,13 @@ func TestPolicyKey(t *testing.T) {
 		"too large": append(slices.Clone(good), make([]byte, 17<<10)...),
 	} {
 		write(t, file, text)
-		if _, err := anchors.PolicyKey(trust); err == nil || !strings.Contains(err.Error(), file) {
+		if _, err := anchors.PolicyKey(dir); err == nil || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: %v, want an error that names the file", name, err)
 		}
 	}
 	write(t, file, good)
 	key(t, filepath.Join(dir, "second.pem"))
-	if _, err := anchors.PolicyKey(trust); err == nil || !strings.Contains(err.Error(), "2 *.pem") {
+	if _, err := anchors.PolicyKey(dir); err == nil || !strings.Contains(err.Error(), "2 *.pem") {
 		t.Errorf("two files: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,24 +37,33 @@ func startTPM(t testing.TB, maker bool) string {
 	if maker {
 		manufacture(t, dir, state)
 	}
-	socket := filepath.Join(dir, "socket")
+	socket, _ := powerOn(t, dir, state)
+	return socket
+}
+
+// powerOn runs a software TPM on its state and returns its socket. Without
+// warning, off cuts its power.
+func powerOn(t testing.TB, dir, state string) (socket string, off func()) {
+	t.Helper()
+	socket = filepath.Join(dir, "socket")
 	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state,
 		"--server", "type=unixio,path="+socket, "--flags", "startup-clear,not-need-init")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	off = sync.OnceFunc(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); _ = os.Remove(socket) })
+	t.Cleanup(off)
 	for range 100 {
 		// The socket's file is there before swtpm listens on it.
 		if conn, err := net.Dial("unix", socket); err == nil {
 			conn.Close()
-			return socket
+			return socket, off
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatal("swtpm does not listen")
-	return ""
+	return "", nil
 }
 
 func manufacture(t testing.TB, dir, state string) {

@@ -129,6 +129,7 @@ func (r *Register) Record(now time.Time, i Issued) error {
 			return err
 		}
 		if d.Revoked != nil || d.Life != i.Life {
+			r.late++
 			return fmt.Errorf("record certificate of %s of %s: %w", i.Device, i.Tenant, ErrRevoked)
 		}
 		return nil
@@ -158,7 +159,8 @@ func (r *Register) Certificate(now time.Time, cert *x509.Certificate) (Issued, D
 	return i, *d, nil
 }
 
-// Revocations lists the certificates that are revoked, by serial number.
+// Revocations lists the certificates that are revoked, by serial number. Not for
+// use within CRL's function, which holds the register.
 func (r *Register) Revocations(now time.Time) ([]Revocation, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,20 +192,23 @@ func (r *Register) Revocations(now time.Time) ([]Revocation, error) {
 	return all, nil
 }
 
-// Certificates lists what was issued to a device and has not expired, oldest
-// first.
-func (r *Register) Certificates(now time.Time, tenant, device string) ([]Issued, error) {
+// Certificates lists what was issued and has not expired, oldest first, by
+// "tenant/device".
+func (r *Register) Certificates(now time.Time) (map[string][]Issued, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.readIssued(now); err != nil {
 		return nil, err
 	}
-	var all []Issued
+	all := make(map[string][]Issued)
 	for _, i := range r.certs.bySerial {
-		if i.Tenant == tenant && i.Device == device && now.Before(i.NotAfter) {
-			all = append(all, i)
+		if now.Before(i.NotAfter) {
+			name := place(i.Tenant, i.Device)
+			all[name] = append(all[name], i)
 		}
 	}
-	slices.SortFunc(all, func(a, b Issued) int { return a.Time.Compare(b.Time) })
+	for _, of := range all {
+		slices.SortFunc(of, func(a, b Issued) int { return a.Time.Compare(b.Time) })
+	}
 	return all, nil
 }

@@ -117,3 +117,6 @@ func readKey(file string) (*Key, error) {
 func writeKey(file string, k *Key) error {
 	return replaceFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.DER}))
 }
+
+// KeyID names an attestation key as the register does.
+func KeyID(public *ecdsa.PublicKey) (string, error) { return dsse.KeyID(public) }

@@ -50,6 +50,7 @@ type Register struct {
 	issued record
 	state  state
 	certs  certificates
+	late   uint64 // certificates recorded here that were revoked by then
 }
 
 // Open opens a folder, which must be there.

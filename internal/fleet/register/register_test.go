@@ -350,7 +350,7 @@ func TestRevocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants("replaced", "1000 1h0m0s true", "1001 1h30m0s true", "1001001 1h0m0s true")
-	if got, err := r.Certificates(begin, "acme", "pump-1"); err != nil || len(got) != 3 {
+	if got, err := r.Certificates(begin); err != nil || len(got["acme/pump-1"]) != 3 {
 		t.Errorf("%d certificates, %v", len(got), err)
 	}
 	if all, err := open(t, dir).Revocations(end.Add(keepDays)); err != nil || len(all) != 0 {
@@ -475,9 +475,9 @@ func TestManyAtOnce(t *testing.T) {
 				winners++
 			}
 		}
-		certs, err := r.Certificates(begin, "acme", fmt.Sprint("pump-", d))
-		if winners != 1 || err != nil || len(certs) != 1 {
-			t.Errorf("device %d: %d winners, %d certificates, %v", d, winners, len(certs), err)
+		certs, err := r.Certificates(begin)
+		if n := len(certs[fmt.Sprint("acme/pump-", d)]); winners != 1 || err != nil || n != 1 {
+			t.Errorf("device %d: %d winners, %d certificates, %v", d, winners, n, err)
 		}
 	}
 }

@@ -54,6 +54,7 @@ type Kernel struct {
 // Modules are the kernel modules that each stage loads, in order.
 type Modules struct {
 	Initramfs []string `toml:"initramfs"`
+	Volumes   []string `toml:"volumes"` // before the volumes are opened
 	System    []string `toml:"system"`
 }
 

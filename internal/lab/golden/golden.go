@@ -6,6 +6,7 @@ package golden
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -123,21 +124,32 @@ func rules(img *image.Image) map[int]profile.Rule {
 	return rules
 }
 
-// Manifest is the manifest of an image's release.
-func Manifest(product string, img *image.Image, boot release.Boot) (release.Manifest, error) {
+// Base is what manufacture steps the lab's rollback counters to.
+const Base = 100
+
+// rollbackIndexes number the lab's releases.
+var rollbackIndexes = map[string]uint64{"1.0.0": 1, "1.1.0": 2}
+
+// Manifest is the manifest of an image's release, with the boot states that the
+// policy key approves.
+func Manifest(product string, img *image.Image, boot release.Boot, policyKey crypto.Signer) (release.Manifest, error) {
+	index, known := rollbackIndexes[img.Version]
+	if !known {
+		return release.Manifest{}, fmt.Errorf("make manifest: release %s has no rollback index", img.Version)
+	}
 	list, err := os.ReadFile(filepath.Join(img.RootTree, BaselineFile))
 	if err != nil {
 		return release.Manifest{}, fmt.Errorf("read file baseline: %w", err)
 	}
 	m := release.Manifest{
-		Schema: release.SchemaVersion, Product: product, Board: img.Board.Name, Version: img.Version, RollbackIndex: 1,
+		Schema: release.SchemaVersion, Product: product, Board: img.Board.Name, Version: img.Version, RollbackIndex: index,
 		BuildTime: disk.Epoch.UTC(), Boot: boot,
 		Files: release.Files{Digest: sha256.Sum256(list), Path: BaselineFile},
 	}
 	if err := m.Files.VerityRootHash.UnmarshalText([]byte(img.RootHash)); err != nil {
 		return release.Manifest{}, fmt.Errorf("read dm-verity root hash: %w", err)
 	}
-	return m, nil
+	return m.Approve(release.Approval{Base: Base}, policyKey)
 }
 
 // Compare holds the registers of a device against a prediction and says how many

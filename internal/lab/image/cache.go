@@ -70,7 +70,7 @@ const (
 
 // prunable are the steps whose results grow in number with every change of the
 // sources.
-var prunable = []string{"tree", "rootfs", "initramfs", "uki", "signed-uki", "program-wardd", "program-wardctl", "program-init", "program-pump"}
+var prunable = []string{"tree", "rootfs", "initramfs", "uki", "signed-uki", "program-wardd", "program-wardctl", "program-wardunlock", "program-init", "program-pump"}
 
 // prune removes the results of steps that were not used for long. It is best
 // effort: what cannot be removed is left.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -73,6 +74,9 @@ type Contents struct {
 	ESP   map[string]disk.File // further files of the ESP, such as ward/release.dsse
 	State map[string]disk.File // content of the state partition
 	Data  map[string]disk.File // content of the data partition
+	// Volumes encrypt partitions, by use. One that is not here is a plain file
+	// system, which no device mounts: for a golden boot.
+	Volumes map[string]disk.Volume
 }
 
 // NewDisk writes a device's disk to dst.
@@ -115,9 +119,9 @@ func (img *Image) NewDisk(ctx context.Context, dst string, c Contents) error {
 		case board.UseESP:
 			err = disk.MakeFAT(ctx, piece, parts[i].Size, esp)
 		case board.UseState:
-			err = disk.MakeExt4(ctx, piece, parts[i].Size, p.Label, p.UUID, disk.Owner{UID: wardUser, GID: wardUser}, c.State)
+			err = c.makeVolume(ctx, piece, parts[i].Size, p, disk.Owner{UID: wardUser, GID: wardUser}, c.State)
 		case board.UseData:
-			err = disk.MakeExt4(ctx, piece, parts[i].Size, p.Label, p.UUID, disk.Owner{UID: pumpUser, GID: pumpUser}, c.Data)
+			err = c.makeVolume(ctx, piece, parts[i].Size, p, disk.Owner{UID: pumpUser, GID: pumpUser}, c.Data)
 		case board.UseRoot:
 			piece = img.RootFS
 		case board.UseHash:
@@ -134,6 +138,19 @@ func (img *Image) NewDisk(ctx context.Context, dst string, c Contents) error {
 		return fmt.Errorf("make disk: %w", err)
 	}
 	return nil
+}
+
+// makeVolume makes the image of the state or the data partition.
+func (c Contents) makeVolume(ctx context.Context, piece string, size int64, p board.Partition, owner disk.Owner, files map[string]disk.File) error {
+	v, encrypted := c.Volumes[p.Use]
+	if !encrypted {
+		return disk.MakeExt4(ctx, piece, size, p.Label, p.UUID, owner, files)
+	}
+	plain := piece + ".plain"
+	if err := disk.MakeExt4(ctx, plain, disk.PlainSize(size), p.Label, p.UUID, owner, files); err != nil {
+		return err
+	}
+	return disk.MakeVolume(ctx, piece, size, p.Label, p.UUID, v, plain)
 }
 
 // partitions lays out the board's partitions.
@@ -162,6 +179,34 @@ func (img *Image) PutESP(ctx context.Context, dst string, files map[string]disk.
 		return err
 	}
 	return disk.PutFAT(ctx, dst, offset, files)
+}
+
+// CopyPartition writes a partition of a disk to a file.
+func (img *Image) CopyPartition(dst, from, use string) error {
+	parts, _, err := partitions(img.Board)
+	if err != nil {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("copy partition: %w", err)
+	}
+	defer in.Close()
+	for i, p := range img.Board.Partitions {
+		if p.Use != use {
+			continue
+		}
+		out, err := os.Create(dst)
+		if err != nil {
+			return fmt.Errorf("copy partition: %w", err)
+		}
+		_, err = io.Copy(out, io.NewSectionReader(in, parts[i].Start, parts[i].Size))
+		if err := errors.Join(err, out.Close()); err != nil {
+			return fmt.Errorf("copy partition: %w", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("copy partition: the board has none of use %q", use)
 }
 
 func (img *Image) partitionOffset(use string) (int64, error) {

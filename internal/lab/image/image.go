@@ -50,7 +50,7 @@ type Inputs struct {
 	// Trust holds the trust anchors by file name below /usr/lib/ward/trust.
 	Trust map[string][]byte
 	// Programs replaces programs of the device by files on the host, by name
-	// (wardd, wardctl, init, pump); the others are compiled from Root.
+	// (wardd, wardctl, wardunlock, init, pump); the others are compiled from Root.
 	Programs map[string]string
 	// Files are added to the root file system or replace what is there, by
 	// absolute path.
@@ -119,13 +119,13 @@ func (b *Builder) Build(ctx context.Context, in Inputs) (*Image, error) {
 	if img.Variables, err = b.variables(ctx, brd, keys); err != nil {
 		return nil, err
 	}
-	k, err := b.fetchKernel(ctx, brd.Kernel.Package, brd.Modules.Initramfs, brd.Modules.System)
+	k, err := b.fetchKernel(ctx, brd.Kernel.Package, brd.Modules)
 	if err != nil {
 		return nil, err
 	}
 	img.Kernel, img.KernelVersion = k.image, k.version
 	guest := "./board/" + in.Board + "/guest/"
-	programs, err := b.buildPrograms(ctx, brd.Arch, in.Programs, "./cmd/wardd", "./cmd/wardctl", guest+"init", guest+"pump")
+	programs, err := b.buildPrograms(ctx, brd.Arch, in.Programs, "./cmd/wardd", "./cmd/wardctl", "./cmd/wardunlock", guest+"init", guest+"pump")
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -96,19 +95,6 @@ func TestNewestKernelField(t *testing.T) {
 	}
 	if got := field(control, "Missing"); got != "" {
 		t.Errorf("Missing %q", got)
-	}
-}
-
-func TestModuleOrderNamesWhatIsMissing(t *testing.T) {
-	index := moduleIndex{dir: t.TempDir(), files: map[string]string{"known": "known.ko"}}
-	_, err := index.order([]string{"un-known"}, map[string]bool{})
-	if err == nil || !strings.Contains(err.Error(), "un_known") {
-		t.Errorf("got %v", err)
-	}
-	// What was loaded before is not loaded again.
-	order, err := index.order([]string{"known"}, map[string]bool{"known": true})
-	if err != nil || len(order) != 0 {
-		t.Errorf("got %v, %v", order, err)
 	}
 }
 

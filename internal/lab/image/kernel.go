@@ -4,13 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"debug/elf"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"ward/internal/lab/board"
+	"ward/internal/lab/image/modules"
 	"ward/internal/lab/tool"
 )
 
@@ -21,12 +21,12 @@ type kernel struct {
 	image   string // path of vmlinuz
 	tree    string // holds usr/lib/modules/<version>/...
 	// Paths in the root file system, in the order of loading.
-	initramfs, system []string
+	initramfs, volumes, system []string
 }
 
 // fetchKernel downloads the kernel's package with apt, which verifies it, and
 // takes out the image and the modules.
-func (b *Builder) fetchKernel(ctx context.Context, pkg string, initramfs, system []string) (kernel, error) {
+func (b *Builder) fetchKernel(ctx context.Context, pkg string, wanted board.Modules) (kernel, error) {
 	name, version, sum, err := newestKernel(ctx, pkg)
 	if err != nil {
 		return kernel{}, err
@@ -51,9 +51,9 @@ func (b *Builder) fetchKernel(ctx context.Context, pkg string, initramfs, system
 	if err != nil {
 		return kernel{}, err
 	}
-	inputs := []string{sum, strings.Join(initramfs, " "), strings.Join(system, " ")}
+	inputs := []string{sum, strings.Join(wanted.Initramfs, " "), strings.Join(wanted.Volumes, " "), strings.Join(wanted.System, " ")}
 	dir, err := b.step(ctx, "kernel", inputs, func(dir string) error {
-		return unpackKernel(ctx, filepath.Join(deb, "kernel.deb"), dir, initramfs, system)
+		return unpackKernel(ctx, filepath.Join(deb, "kernel.deb"), dir, wanted)
 	})
 	if err != nil {
 		return kernel{}, err
@@ -99,9 +99,9 @@ func field(control []byte, name string) string {
 	return ""
 }
 
-// unpackKernel leaves in dir: vmlinuz, version, the lists of the two stages and
+// unpackKernel leaves in dir: vmlinuz, version, the lists of the stages and
 // the modules that they name, below usr/lib/modules as in the device.
-func unpackKernel(ctx context.Context, deb, dir string, initramfs, system []string) error {
+func unpackKernel(ctx context.Context, deb, dir string, wanted board.Modules) error {
 	tmp := filepath.Join(dir, "all")
 	if _, err := tool.Run(ctx, "dpkg-deb", "-x", deb, tmp); err != nil {
 		return err
@@ -115,8 +115,8 @@ func unpackKernel(ctx context.Context, deb, dir string, initramfs, system []stri
 	if err := copyFile(filepath.Join(dir, "vmlinuz"), images[0], 0o644); err != nil {
 		return err
 	}
-	modules := filepath.Join(tmp, "lib", "modules", version)
-	index, err := indexModules(modules)
+	folder := filepath.Join(tmp, "lib", "modules", version)
+	index, err := modules.Read(folder)
 	if err != nil {
 		return err
 	}
@@ -124,15 +124,15 @@ func unpackKernel(ctx context.Context, deb, dir string, initramfs, system []stri
 	for _, stage := range []struct {
 		name   string
 		wanted []string
-	}{{"initramfs", initramfs}, {"system", system}} {
-		order, err := index.order(stage.wanted, loaded)
+	}{{"initramfs", wanted.Initramfs}, {"volumes", wanted.Volumes}, {"system", wanted.System}} {
+		order, err := index.Order(stage.wanted, loaded)
 		if err != nil {
 			return fmt.Errorf("order modules of %s: %w", stage.name, err)
 		}
 		var list strings.Builder
 		for _, rel := range order {
 			place := filepath.Join("usr/lib/modules", version, rel)
-			if err := copyFile(filepath.Join(dir, "tree", place), filepath.Join(modules, rel), 0o644); err != nil {
+			if err := copyFile(filepath.Join(dir, "tree", place), filepath.Join(folder, rel), 0o644); err != nil {
 				return err
 			}
 			list.WriteString("/" + filepath.ToSlash(place) + "\n")
@@ -152,6 +152,7 @@ func loadKernel(dir string) (kernel, error) {
 	}{
 		{"version", func(s string) { k.version = s }},
 		{"initramfs", func(s string) { k.initramfs = strings.Fields(s) }},
+		{"volumes", func(s string) { k.volumes = strings.Fields(s) }},
 		{"system", func(s string) { k.system = strings.Fields(s) }},
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, f.name))
@@ -161,84 +162,4 @@ func loadKernel(dir string) (kernel, error) {
 		f.set(string(text))
 	}
 	return k, nil
-}
-
-// A moduleIndex knows the file of each module by its name with underscores.
-type moduleIndex struct {
-	dir   string
-	files map[string]string
-}
-
-func moduleName(s string) string { return strings.ReplaceAll(s, "-", "_") }
-
-func indexModules(dir string) (moduleIndex, error) {
-	index := moduleIndex{dir, make(map[string]string)}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if name, ok := strings.CutSuffix(d.Name(), ".ko"); ok && d.Type().IsRegular() {
-			rel, err := filepath.Rel(dir, path)
-			index.files[moduleName(name)] = rel
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		return index, fmt.Errorf("index modules: %w", err)
-	}
-	if len(index.files) == 0 {
-		return index, fmt.Errorf("index modules: none in the package that is not compressed")
-	}
-	return index, nil
-}
-
-// order lists the wanted modules, each after those that it depends on, leaving
-// out the ones in loaded and adding to it.
-func (x moduleIndex) order(wanted []string, loaded map[string]bool) ([]string, error) {
-	var out []string
-	for _, name := range wanted {
-		name = moduleName(name)
-		if loaded[name] {
-			continue
-		}
-		loaded[name] = true // before the dependencies, so that a loop ends
-		rel, ok := x.files[name]
-		if !ok {
-			return nil, fmt.Errorf("module %s: not in the kernel package", name)
-		}
-		depends, err := moduleDepends(filepath.Join(x.dir, rel))
-		if err != nil {
-			return nil, fmt.Errorf("module %s: %w", name, err)
-		}
-		first, err := x.order(depends, loaded)
-		if err != nil {
-			return nil, err
-		}
-		out = append(append(out, first...), rel)
-	}
-	return out, nil
-}
-
-// moduleDepends reads "depends=" from the section .modinfo.
-func moduleDepends(path string) ([]string, error) {
-	f, err := elf.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open module: %w", err)
-	}
-	defer f.Close()
-	section := f.Section(".modinfo")
-	if section == nil {
-		return nil, fmt.Errorf("read module: no section .modinfo")
-	}
-	info, err := section.Data()
-	if err != nil {
-		return nil, fmt.Errorf("read module: %w", err)
-	}
-	for word := range bytes.SplitSeq(info, []byte{0}) {
-		if list, ok := strings.CutPrefix(string(word), "depends="); ok && list != "" {
-			return strings.Split(list, ","), nil
-		}
-	}
-	return nil, nil
 }

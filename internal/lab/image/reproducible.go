@@ -80,6 +80,7 @@ func (b *Builder) artefacts(ctx context.Context, in Inputs) ([]Comparison, error
 		{"init", filepath.Join(img.RootTree, "usr/sbin/init")},
 		{"pump", filepath.Join(img.RootTree, "usr/bin/pump")},
 		{"wardd", filepath.Join(img.RootTree, "usr/sbin/wardd")},
+		{"wardunlock", filepath.Join(img.RootTree, "usr/sbin/wardunlock")},
 		{"wardctl", filepath.Join(img.RootTree, "usr/bin/wardctl")},
 		{"root file system", img.RootFS},
 		{"hash tree", img.HashTree},

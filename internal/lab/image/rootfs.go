@@ -13,6 +13,7 @@ import (
 
 	"ward/internal/lab/board"
 	"ward/internal/lab/disk"
+	"ward/internal/lab/image/mapper"
 	"ward/internal/lab/tool"
 )
 
@@ -61,7 +62,7 @@ func (b *Builder) nodes(ctx context.Context, img *Image, in Inputs, k kernel, pr
 	} {
 		n[dir] = node{mode: fs.ModeDir | 0o755}
 	}
-	for link, target := range map[string]string{"/bin": "usr/bin", "/sbin": "usr/sbin", "/lib": "usr/lib", "/usr/bin/sh": "gosh", "/var/run": "../run", "/etc/mtab": "../proc/self/mounts"} {
+	for link, target := range map[string]string{"/bin": "usr/bin", "/sbin": "usr/sbin", "/lib": "usr/lib", "/lib64": "usr/lib64", "/usr/bin/sh": "gosh", "/var/run": "../run", "/etc/mtab": "../proc/self/mounts"} {
 		n[link] = node{link: target}
 	}
 	host := func(path, file string, mode os.FileMode) { n[path] = node{mode: mode, file: disk.File{Host: file}} }
@@ -74,12 +75,21 @@ func (b *Builder) nodes(ctx context.Context, img *Image, in Inputs, k kernel, pr
 	host("/usr/sbin/init", programs["init"], 0o755)
 	host("/usr/sbin/wardd", programs["wardd"], 0o755)
 	host("/usr/bin/wardctl", programs["wardctl"], 0o755)
+	host("/usr/sbin/wardunlock", programs["wardunlock"], 0o755)
 	host("/usr/bin/pump", programs["pump"], 0o755)
+	cryptsetup, err := mapper.Files()
+	if err != nil {
+		return nil, err
+	}
+	for path, file := range cryptsetup {
+		host(path, file, 0o755)
+	}
 	// The initramfs's modules lie here too: the file baseline is made of this tree,
 	// and the kernel measures them by content.
-	for _, path := range slices.Concat(k.initramfs, k.system) {
+	for _, path := range slices.Concat(k.initramfs, k.volumes, k.system) {
 		host(path, filepath.Join(k.tree, path), 0o644)
 	}
+	data("/etc/modules.volumes", []byte(strings.Join(k.volumes, "\n")+"\n"))
 	data("/etc/modules.system", []byte(strings.Join(k.system, "\n")+"\n"))
 	host("/etc/ward/wardd.toml", filepath.Join(brd.Dir, "wardd.toml"), 0o644)
 	host("/usr/lib/ward/board.toml", filepath.Join(brd.Dir, "board.toml"), 0o644)

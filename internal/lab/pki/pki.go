@@ -22,8 +22,12 @@ import (
 	"time"
 )
 
-// BrokerName is the name in the lab broker's certificate.
-const BrokerName = "broker.ward.lab"
+// BrokerName and RegistrarName are the names in the certificates of the lab's
+// broker and registrar.
+const (
+	BrokerName    = "broker.ward.lab"
+	RegistrarName = "registrar.ward.lab"
+)
 
 // Keys are the lab's keys and authorities. Every key is ECDSA P-256.
 type Keys struct {
@@ -34,6 +38,7 @@ type Keys struct {
 	Stray     *ecdsa.PrivateKey // a release key that no device trusts
 	Receipt   *ecdsa.PrivateKey // signs the fleet's receipts
 	Challenge *ecdsa.PrivateKey // signs the fleet's questions
+	Policy    *ecdsa.PrivateKey // signs the approved boot states
 }
 
 // Authority is a certificate authority: a certificate and its key.
@@ -50,7 +55,7 @@ func Open(dir string) (*Keys, error) {
 	}
 	p := &Keys{Dir: dir}
 	var err error
-	for name, key := range map[string]**ecdsa.PrivateKey{"release": &p.Release, "stray": &p.Stray, "receipt": &p.Receipt, "challenge": &p.Challenge} {
+	for name, key := range map[string]**ecdsa.PrivateKey{"release": &p.Release, "stray": &p.Stray, "receipt": &p.Receipt, "challenge": &p.Challenge, "policy": &p.Policy} {
 		if *key, err = p.key(name); err != nil {
 			return nil, err
 		}
@@ -68,6 +73,7 @@ func Open(dir string) (*Keys, error) {
 		dns      []string
 	}{
 		{"broker", BrokerName, x509.ExtKeyUsageServerAuth, p.Fleet, []string{BrokerName, "localhost"}},
+		{"registrar", RegistrarName, x509.ExtKeyUsageServerAuth, p.Fleet, []string{RegistrarName, "localhost"}},
 		{"broker-other-name", "elsewhere.ward.lab", x509.ExtKeyUsageServerAuth, p.Fleet, []string{"elsewhere.ward.lab"}},
 		{"broker-foreign", BrokerName, x509.ExtKeyUsageServerAuth, p.Foreign, []string{BrokerName, "localhost"}},
 		{"backend", "wardfleet", x509.ExtKeyUsageClientAuth, p.Fleet, nil},
@@ -111,7 +117,12 @@ func (p *Keys) TrustAnchors() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	policy, err := PublicPEM(p.Policy.Public())
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
+		"policy/lab.pem":    policy,
 		"challenge/lab.pem": challenge,
 		"release/lab.pem":   release,
 		"receipt/lab.pem":   receipt,

@@ -192,8 +192,8 @@ func TestTrustAnchors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(anchors) != 4 {
-		t.Errorf("%d anchors, want release, receipt, challenge and fleet", len(anchors))
+	if len(anchors) != 5 {
+		t.Errorf("%d anchors, want release, policy, receipt, challenge and fleet", len(anchors))
 	}
 	for name, text := range anchors {
 		if bytes.Contains(text, []byte("PRIVATE")) {

@@ -18,6 +18,7 @@ import (
 var packages = map[string]string{
 	"apt-cache":          "apt",
 	"apt-get":            "apt",
+	"cryptsetup":         "cryptsetup-bin",
 	"debugfs":            "e2fsprogs",
 	"dpkg-deb":           "dpkg",
 	"mcopy":              "mtools",

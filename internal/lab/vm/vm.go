@@ -18,14 +18,17 @@ import (
 // Config says how a device is booted.
 type Config struct {
 	Device     *Device
-	Firmware   string    // OVMF's code
-	BrokerPort int       // port of 127.0.0.1 behind 10.0.2.100:8883; zero for none
-	NoNetwork  bool      // no network card at all
-	NoTPM      bool      // no TPM
-	CPUs       int       // 2 when zero
-	MemoryMiB  int       // 512 when zero
-	Console    io.Writer // sees the serial console while it runs; may be nil
-	Extra      []string  // further arguments for QEMU
+	Firmware   string // OVMF's code
+	BrokerPort int    // port of 127.0.0.1 behind 10.0.2.100:8883; zero for none
+	// RegistrarPort is the one behind 10.0.2.101:8443; zero for none.
+	RegistrarPort int
+	Serial        string    // the serial number that the firmware tells, in SMBIOS
+	NoNetwork     bool      // no network card at all
+	NoTPM         bool      // no TPM
+	CPUs          int       // 2 when zero
+	MemoryMiB     int       // 512 when zero
+	Console       io.Writer // sees the serial console while it runs; may be nil
+	Extra         []string  // further arguments for QEMU
 }
 
 // A VM is a running device.
@@ -127,12 +130,17 @@ func arguments(c Config, sockets string) []string {
 	}
 	if !c.NoNetwork {
 		netdev := "user,id=net0,restrict=on"
-		if c.BrokerPort != 0 {
-			// A command serves each connection anew; a chardev would serve one.
-			netdev += fmt.Sprintf(",guestfwd=tcp:10.0.2.100:8883-cmd:socat - TCP:127.0.0.1:%d", c.BrokerPort)
+		for address, port := range map[string]int{"10.0.2.100:8883": c.BrokerPort, "10.0.2.101:8443": c.RegistrarPort} {
+			if port != 0 {
+				// A command serves each connection anew; a chardev would serve one.
+				netdev += fmt.Sprintf(",guestfwd=tcp:%s-cmd:socat - TCP:127.0.0.1:%d", address, port)
+			}
 		}
 		// Without a ROM file the card measures nothing into PCR 2.
 		args = append(args, "-netdev", netdev, "-device", "virtio-net-pci,netdev=net0,romfile=")
+	}
+	if c.Serial != "" {
+		args = append(args, "-smbios", "type=1,serial="+comma(c.Serial))
 	}
 	return append(args, c.Extra...)
 }

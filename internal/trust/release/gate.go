@@ -30,17 +30,17 @@ const (
 	GateLockedOut
 	// GateCurrent: the counter stands at this release.
 	GateCurrent
+	// GateNotPermitted: the release carries no permission to move the counter.
+	GateNotPermitted
 	// GateNotAffirming: the boot was not appraised as affirming.
 	GateNotAffirming
 	// GateUnconfirmed: nobody has marked the slot good.
 	GateUnconfirmed
-	// GateNotPermitted: the release carries no permission to move the counter.
-	GateNotPermitted
 	// GateOpen: the counter may be moved up to this release, and no further.
 	GateOpen
 )
 
-var gates = [...]string{"unverified", "unbound", "foreign", "locked-out", "current", "not-affirming", "unconfirmed", "not-permitted", "open"}
+var gates = [...]string{"unverified", "unbound", "foreign", "locked-out", "current", "not-permitted", "not-affirming", "unconfirmed", "open"}
 
 // String is the gate's word, "locked-out".
 func (g Gate) String() string {
@@ -81,12 +81,12 @@ func DecideRaise(s Standing) Decision {
 		d.Gate, d.Reason = GateLockedOut, fmt.Sprintf("the counter is at %d, version %s works up to %d: a newer release was confirmed on this device", s.Counter, m.Version, d.Bound)
 	case s.Counter == d.Bound:
 		d.Gate, d.Reason = GateCurrent, fmt.Sprintf("the counter stands at this release, %d", s.Counter)
+	case p.Raise == nil || p.Raise.To != d.Bound:
+		d.Gate, d.Reason = GateNotPermitted, fmt.Sprintf("version %s carries no permission to move the counter", m.Version)
 	case !s.Affirming:
 		d.Gate, d.Reason = GateNotAffirming, "the verdict on this boot is not affirming"
 	case !s.Confirmed:
 		d.Gate, d.Reason = GateUnconfirmed, fmt.Sprintf("version %s has not been confirmed: older releases still open what is bound to the boot state", m.Version)
-	case p.Raise == nil || p.Raise.To != d.Bound:
-		d.Gate, d.Reason = GateNotPermitted, fmt.Sprintf("version %s carries no permission to move the counter", m.Version)
 	default:
 		d.Gate, d.Raise, d.Reason = GateOpen, *p.Raise, fmt.Sprintf("the counter moves from %d to %d", s.Counter, d.Bound)
 	}

@@ -113,6 +113,7 @@ func TestDecideRaise(t *testing.T) {
 		{"not confirmed", func(s *release.Standing) { s.Confirmed = false }, release.GateUnconfirmed},
 		{"neither", func(s *release.Standing) { s.Affirming, s.Confirmed = false, false }, release.GateNotAffirming},
 		{"no permission", func(s *release.Standing) { s.Running = silent }, release.GateNotPermitted},
+		{"no permission, nothing else good", func(s *release.Standing) { *s = release.Standing{Running: silent, Trusted: &trusted} }, release.GateNotPermitted},
 		{"counter far behind", func(s *release.Standing) { s.Counter = 0 }, release.GateOpen},
 	} {
 		s := good

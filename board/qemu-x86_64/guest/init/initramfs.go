@@ -37,8 +37,8 @@ var initramfsMounts = []mount{
 }
 
 // runInitramfs does, in this order: mount the pseudo file systems, write the
-// IMA policy, load modules, open the verified root, move there. It returns only
-// on failure.
+// IMA policy, load modules, open the verified root, move there, open the
+// encrypted volumes. It returns only on failure.
 func runInitramfs() error {
 	for _, m := range initramfsMounts {
 		if err := m.do(); err != nil {
@@ -166,7 +166,7 @@ func loadModule(path string) error {
 }
 
 // switchRoot moves the mounts into root, empties the initramfs, makes root the
-// root and executes the second stage.
+// root, has it open the encrypted volumes and executes the second stage.
 func switchRoot(root string) error {
 	for _, dir := range []string{"/proc", "/sys", "/dev"} {
 		if err := unix.Mount(dir, root+dir, "", unix.MS_MOVE, ""); err != nil {
@@ -186,6 +186,7 @@ func switchRoot(root string) error {
 	if err := os.Chdir("/"); err != nil {
 		return fmt.Errorf("enter root: %w", err)
 	}
+	openVolumes()
 	env := []string{"PATH=/usr/bin:/usr/sbin", "HOME=/", "TERM=dumb"}
 	if err := unix.Exec(secondStage, []string{secondStage}, env); err != nil {
 		return fmt.Errorf("execute %s: %w", secondStage, err)

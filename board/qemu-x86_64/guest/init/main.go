@@ -1,7 +1,7 @@
 // Command init is process 1 of the virtual device, twice. As /init in the
 // initramfs it writes the IMA policy, loads the modules of the boot path, opens
-// the dm-verity root file system named by the signed command line and hands
-// over. As /sbin/init in that file system it mounts the rest, starts the
+// the dm-verity root file system named by the signed command line, has programs of
+// that file system open the encrypted volumes, and hands over. As /sbin/init in that file system it mounts the rest, starts the
 // network and the services, and serves the lab's control channel.
 //
 // Sources: kernel Documentation/admin-guide/device-mapper/verity.rst,

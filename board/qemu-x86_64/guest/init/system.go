@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ward/board/qemu-x86_64/guest/init/verity"
+	"ward/internal/trust/volume"
 )
 
 // Users and groups of the device, as in /etc/passwd and /etc/group.
@@ -45,15 +46,11 @@ func runSystem() {
 	s.services = newSupervisor()
 	s.step("modules", loadModules(systemModuleList))
 	s.step("network", startNetwork())
-	s.step("boot", mountLabel("ward-esp", "/boot", "vfat", unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, "fmask=0133,dmask=0022"))
-	s.step("state", errors.Join(
-		mountLabel("ward-state", "/var/lib/ward", "ext4", unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, ""),
-		ownTree("/var/lib/ward", uidWard, gidWard, 0o700)))
-	s.step("data", mountLabel("ward-data", "/data", "ext4", unix.MS_NODEV|unix.MS_NOSUID, ""))
+	s.step("state", mountState())
+	s.step("data", mountData())
 	s.step("directories", errors.Join(
 		makeOwned("/run/ward", uidWard, gidWard, 0o755),
-		makeOwned("/run/pump", uidPump, gidPump, 0o755),
-		makeOwned("/data/pump", uidPump, gidPump, 0o755)))
+		makeOwned("/run/pump", uidPump, gidPump, 0o755)))
 	s.step("grants", grantWard())
 
 	stop := make(chan os.Signal, 1)
@@ -101,9 +98,25 @@ func (s *system) shutdown() {
 	}
 }
 
+// mountState mounts what Ward keeps. Without it wardd keeps its record in memory.
+func mountState() error {
+	if err := mountVolume(volume.State, "/var/lib/ward", unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC); err != nil {
+		return err
+	}
+	return ownTree("/var/lib/ward", uidWard, gidWard, 0o700)
+}
+
+// mountData mounts what the medical application keeps. The pump runs without it.
+func mountData() error {
+	if err := mountVolume(volume.Data, "/data", unix.MS_NODEV|unix.MS_NOSUID); err != nil {
+		return err
+	}
+	return makeOwned("/data/pump", uidPump, gidPump, 0o755)
+}
+
+// mountTemporary mounts what lasts until the power goes; /run is there already.
 func mountTemporary() error {
 	mounts := []mount{
-		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=32m"},
 		{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777,size=64m"},
 		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0620,ptmxmode=0666"},
 		{"tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777,size=16m"},

@@ -12,6 +12,8 @@ type jitter struct {
 
 // A summary is one window's report; durations are in microseconds.
 type summary struct {
+	State     string  `json:"state"`            // "running", or "degraded"
+	Detail    string  `json:"detail,omitempty"` // why degraded
 	UptimeS   float64 `json:"uptimeS"`
 	Count     int     `json:"count"`
 	Min       int64   `json:"minUs"`

@@ -33,6 +33,9 @@ func main() {
 	out := newReport(dataDir, runDir)
 	reports := make(chan summary, 4)
 	go loop(ctx, reports)
+	if err := out.begin(); err != nil {
+		fmt.Fprintf(os.Stderr, "report: %v\n", err)
+	}
 	fmt.Printf("infusion started, period %v, log in %s\n", period, out.logDir)
 	for s := range reports {
 		if err := out.write(s); err != nil {

@@ -54,6 +54,10 @@ func TestReportFallsBackAndRotates(t *testing.T) {
 	if r.logDir != dir {
 		t.Fatalf("log goes to %s", r.logDir)
 	}
+	first := statusOf(t, dir, r)
+	if first.State != degraded || first.Detail == "" {
+		t.Errorf("without a data volume the status is %+v", first)
+	}
 	log := filepath.Join(dir, "jitter.log")
 	if err := os.WriteFile(log, make([]byte, logLimit), 0o644); err != nil {
 		t.Fatal(err)
@@ -70,8 +74,32 @@ func TestReportFallsBackAndRotates(t *testing.T) {
 		if err == nil {
 			err = json.Unmarshal(text, &got)
 		}
-		if err != nil || got.Count != 7 {
+		if err != nil || got.Count != 7 || got.State != degraded {
 			t.Errorf("%s: %+v, %v", file, got, err)
 		}
+	}
+}
+
+// statusOf begins a report and reads the status.
+func statusOf(t *testing.T, dir string, r *report) summary {
+	t.Helper()
+	if err := r.begin(); err != nil {
+		t.Fatal(err)
+	}
+	var got summary
+	text, err := os.ReadFile(filepath.Join(dir, "status.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &got)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestStatusWithDataVolume(t *testing.T) {
+	dir := t.TempDir()
+	if got := statusOf(t, dir, newReport(t.TempDir(), dir)); got.State != running || got.Detail != "" {
+		t.Errorf("status %+v", got)
 	}
 }

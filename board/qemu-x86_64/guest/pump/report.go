@@ -12,17 +12,25 @@ import (
 // one before goes.
 const logLimit = 256 << 10
 
+// States of the pump. It infuses in both.
+const (
+	running  = "running"
+	degraded = "degraded"
+)
+
 // A report writes each summary to a log and to a status file.
 type report struct {
 	logDir, runDir string
+	state, detail  string
 }
 
-// newReport picks the data directory if files can be made there.
+// newReport picks the data directory if files can be made there. Without it the
+// pump is degraded: its log is lost at power-off.
 func newReport(dataDir, runDir string) *report {
-	r := &report{logDir: dataDir, runDir: runDir}
+	r := &report{logDir: dataDir, runDir: runDir, state: running}
 	probe := filepath.Join(dataDir, ".probe")
 	if err := os.WriteFile(probe, nil, 0o644); err != nil {
-		r.logDir = runDir
+		r.logDir, r.state, r.detail = runDir, degraded, "no data volume: the log is not kept"
 		return r
 	}
 	_ = os.Remove(probe)
@@ -30,12 +38,22 @@ func newReport(dataDir, runDir string) *report {
 }
 
 func (r *report) write(s summary) error {
+	s.State, s.Detail = r.state, r.detail
 	line, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("encode summary: %w", err)
 	}
 	line = append(line, '\n')
 	return errors.Join(r.appendLog(line), r.writeStatus(line))
+}
+
+// begin writes the first status, before there is anything to sum up.
+func (r *report) begin() error {
+	line, err := json.Marshal(summary{State: r.state, Detail: r.detail})
+	if err != nil {
+		return fmt.Errorf("encode status: %w", err)
+	}
+	return r.writeStatus(append(line, '\n'))
 }
 
 func (r *report) appendLog(line []byte) error {

@@ -1,4 +1,4 @@
-package lab
+package backend
 
 import (
 	"context"
@@ -19,6 +19,8 @@ import (
 	"ward/internal/lab/tool"
 )
 
+const tenant = "lab"
+
 func startBroker(t *testing.T, p *pki.Keys, devices ...string) *Broker {
 	t.Helper()
 	if _, err := tool.Look("mosquitto"); err != nil {
@@ -26,7 +28,7 @@ func startBroker(t *testing.T, p *pki.Keys, devices ...string) *Broker {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	b, err := StartBroker(ctx, p, BrokerConfig{Dir: t.TempDir(), Tenant: Tenant, Devices: devices})
+	b, err := StartBroker(ctx, p, BrokerConfig{Dir: t.TempDir(), Tenant: tenant, Devices: devices})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,7 @@ func credentials(t *testing.T, p *pki.Keys, by pki.Authority, device string) tls
 	}
 	q := *p
 	q.Fleet = by
-	text, err := q.IssueDevice(key.Public(), Tenant, device)
+	text, err := q.IssueDevice(key.Public(), tenant, device)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +138,7 @@ func TestBrokerKeepsDevicesApart(t *testing.T) {
 	if err := done(t, reader.Subscribe("ward/v1/#", 1, take)); err != nil {
 		t.Fatal(err)
 	}
-	base := "ward/v1/" + Tenant
+	base := "ward/v1/" + tenant
 	// Those that the broker takes end each round, so that nothing is waited for
 	// in vain: messages of one client arrive in their order.
 	attempts := []struct {
@@ -198,7 +200,7 @@ func TestBrokerThatCannotStart(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	_, err := StartBroker(ctx, openKeys(t), BrokerConfig{Dir: t.TempDir(), Cert: "nobody", Tenant: Tenant})
+	_, err := StartBroker(ctx, openKeys(t), BrokerConfig{Dir: t.TempDir(), Cert: "nobody", Tenant: tenant})
 	if err == nil || !strings.Contains(err.Error(), "it ended at once") {
 		t.Errorf("without its certificate the broker gives %v", err)
 	}

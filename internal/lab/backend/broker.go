@@ -1,4 +1,7 @@
-package lab
+// Package backend runs what stands beside the virtual device: mosquitto as the
+// broker (mosquitto.conf(5)), and the real backend program as listener and as
+// registrar. Each ends with the process that started it.
+package backend
 
 import (
 	"bytes"
