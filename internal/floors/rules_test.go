@@ -53,7 +53,7 @@ var arrows = map[string][]string{
 	"trust/event":      {"trust/finding"},
 	// a manifest holds what it demands of Secure Boot, and what the policy key signed for it
 	"trust/release":    {"trust/baseline", "trust/secureboot", "trust/policy"},
-	"trust/enrolment":  {"trust/credential", "trust/policy"}, // the TPM proves itself by a credential, a service key by its policy
+	"trust/enrolment":  {"trust/credential", "trust/policy", "trust/event"}, // the TPM proves itself by a credential, a service key by its policy; events name devices
 	"trust/secureboot": {"trust/finding"},
 	// what build hosts learn and predict is apart from what devices read
 	"trust/profile":   {"trust/release", "trust/secureboot"},

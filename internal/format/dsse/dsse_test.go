@@ -374,6 +374,26 @@ func TestParseKeyring(t *testing.T) {
 	}
 }
 
+// The fields of a struct that is embedded stand beside the others, and are as
+// strict.
+func TestDecodeJSONEmbedded(t *testing.T) {
+	type Inner struct {
+		A int `json:"a"`
+	}
+	var v struct {
+		Inner
+		B int `json:"b"`
+	}
+	if err := dsse.DecodeJSON([]byte(`{"a":1,"b":2}`), &v); err != nil || v.A != 1 || v.B != 2 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	for _, text := range []string{`{"Inner":{"a":1}}`, `{"A":1}`, `{"a":1,"a":2}`, `{"a":null}`} {
+		if err := dsse.DecodeJSON([]byte(text), &v); err == nil {
+			t.Errorf("%s was taken", text)
+		}
+	}
+}
+
 func TestDecodeJSONNumbersAsKeys(t *testing.T) {
 	var v struct {
 		M map[int]string `json:"m"`

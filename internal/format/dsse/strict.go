@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"strconv"
 	"strings"
@@ -143,13 +144,18 @@ func canonicalNumber(key string) bool {
 	return err == nil && strconv.Itoa(n) == key
 }
 
-// structFields lists a struct's fields by their JSON names.
+// structFields lists a struct's fields by their JSON names; those of a struct that
+// is embedded without a name are its own.
 func structFields(t reflect.Type) map[string]reflect.Type {
 	fields := make(map[string]reflect.Type)
 	for i := range t.NumField() {
 		f := t.Field(i)
 		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if !f.IsExported() || tag == "-" {
+			continue
+		}
+		if f.Anonymous && tag == "" && f.Type.Kind() == reflect.Struct {
+			maps.Copy(fields, structFields(f.Type))
 			continue
 		}
 		if tag == "" {

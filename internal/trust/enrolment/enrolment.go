@@ -8,15 +8,9 @@
 package enrolment
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/x509"
 	"errors"
-	"io"
-	"time"
 
 	"ward/internal/trust/credential"
-	"ward/internal/trust/policy"
 )
 
 // Version is the version of the messages that this package reads.
@@ -92,7 +86,8 @@ type Answer struct {
 	Sealed     []byte          `json:"sealed"` // AES-256-GCM under a key derived from the credential's secret
 }
 
-// What Verify refuses.
+// What Verify refuses; ErrMessage also what the readers of messages refuse, and
+// ErrOtherTPM what Open cannot decrypt.
 var (
 	ErrMessage     = errors.New("not an enrolment message")
 	ErrSerial      = errors.New("not a serial number that can be a device id")
@@ -103,54 +98,3 @@ var (
 	ErrKey         = errors.New("not a key of this TPM with the attributes that its use asks for")
 	ErrOtherTPM    = errors.New("the answer is not for this TPM")
 )
-
-// Terms are what a request is judged by.
-type Terms struct {
-	Makers    []*x509.Certificate // roots and intermediate authorities of TPM makers
-	PolicyKey *policy.Key         // whose boot policy a service key must have; nil: no service key is taken
-	Now       time.Time
-}
-
-// Proof is a request that was verified.
-type Proof struct {
-	tenant, serial string
-	ek             crypto.PublicKey
-	ekID           [32]byte
-	ak             *ecdsa.PublicKey
-	akName         []byte
-	keys           map[Use]*ecdsa.PublicKey
-}
-
-// EncodeRequest, ParseRequest and their kin write and read the messages: strict
-// JSON, bounded.
-func EncodeRequest(r Request) ([]byte, error)         { return nil, ErrMessage }
-func ParseRequest(b []byte) (Request, error)          { return Request{}, ErrMessage }
-func EncodeChallenge(c Challenge) ([]byte, error)     { return nil, ErrMessage }
-func ParseChallenge(b []byte) (Challenge, error)      { return Challenge{}, ErrMessage }
-func EncodeApplication(a Application) ([]byte, error) { return nil, ErrMessage }
-func ParseApplication(b []byte) (Application, error)  { return Application{}, ErrMessage }
-func EncodeAnswer(a Answer) ([]byte, error)           { return nil, ErrMessage }
-func ParseAnswer(b []byte) (Answer, error)            { return Answer{}, ErrMessage }
-
-// Verify judges a request.
-func (r Request) Verify(t Terms) (*Proof, error) { return nil, ErrMessage }
-
-// Tenant and its kin are what was proved.
-func (p *Proof) Tenant() string                  { return p.tenant }
-func (p *Proof) Serial() string                  { return p.serial }
-func (p *Proof) EK() [32]byte                    { return p.ekID } // SHA-256 of its SubjectPublicKeyInfo
-func (p *Proof) AK() *ecdsa.PublicKey            { return p.ak }
-func (p *Proof) Key(use Use) *ecdsa.PublicKey    { return p.keys[use] } // nil: it has none
-func (p *Proof) Use(public crypto.PublicKey) Use { return "" }          // "": the key is none of the request's
-
-// Credential makes a credential with a new secret of 32 bytes that only the TPM
-// of the proof can open.
-func (p *Proof) Credential(random io.Reader) (credential.Blob, []byte, error) {
-	return credential.Blob{}, nil, ErrMessage
-}
-
-// Seal encrypts what is issued for the TPM of a proof.
-func (p *Proof) Seal(random io.Reader, i Issued) (Answer, error) { return Answer{}, ErrMessage }
-
-// Open decrypts an answer with the secret that its TPM gave for the credential.
-func (a Answer) Open(secret []byte) (Issued, error) { return Issued{}, ErrOtherTPM }
