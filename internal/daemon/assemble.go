@@ -3,16 +3,20 @@ package daemon
 import (
 	"context"
 	"crypto"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
 	"ward/internal/agent/attester"
 	"ward/internal/agent/health"
 	"ward/internal/agent/identity"
+	"ward/internal/agent/identity/idstore"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
+	"ward/internal/trust/enrolment"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
 )
@@ -48,7 +52,7 @@ func (d *daemon) assemble() {
 
 	who := identity.New(identity.Config{
 		State: d.config.Paths.State, Trust: d.config.Paths.Trust, Tenant: d.source.Tenant, Device: d.source.Device,
-		Floor: boot.builtAt, Keys: reporting{chip}, Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
+		Floor: boot.builtAt, Keys: reporting{chip, idstore.Open(d.config.Paths.State)}, Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
 	})
 	d.add("identity", slowBound, who.Run)
 
@@ -98,10 +102,23 @@ func (d *daemon) add(name string, bound time.Duration, run func(context.Context)
 }
 
 // reporting gives the identity its key.
-type reporting struct{ *tpm.Lazy }
+type reporting struct {
+	chip  *tpm.Lazy
+	store *idstore.Store
+}
 
+// signTimeout bounds one signature with the waiting for other commands.
+const signTimeout = 10 * time.Second
+
+// ReportingKey is the newest reporting key that has a certificate.
 func (r reporting) ReportingKey(ctx context.Context) (crypto.Signer, error) {
-	return r.Signer(ctx, tpm.HandleReporting)
+	all, err := r.store.Generations(enrolment.Reporting)
+	for _, g := range all {
+		if g.Chain != nil {
+			return r.chip.BlobSigner(ctx, tpm.Blob{Public: g.Key.Public, Private: g.Key.Private}, nil, signTimeout)
+		}
+	}
+	return nil, errors.Join(err, fmt.Errorf("look for the reporting key: %w", tpm.ErrNoKey))
 }
 
 // prover has the attester answer the fleet's questions.

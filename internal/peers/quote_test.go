@@ -80,7 +80,7 @@ func TestToolChecksOurQuote(t *testing.T) {
 		want   Answer
 	}{
 		{"as it is", keys.AK.Public, func(_, _, _ []byte, _ *[32]byte) {}, Follows},
-		{"another key", keys.Reporting.Public, func(_, _, _ []byte, _ *[32]byte) {}, Refuses},
+		{"another key", keys.SRK.Public, func(_, _, _ []byte, _ *[32]byte) {}, Refuses},
 		{"another question", keys.AK.Public, func(_, _, _ []byte, q *[32]byte) { q[5] ^= 1 }, Refuses},
 		{"another register", keys.AK.Public, func(_, _, r []byte, _ *[32]byte) { r[40] ^= 1 }, Refuses},
 		{"another statement", keys.AK.Public, func(a, _, _ []byte, _ *[32]byte) { a[len(a)-1] ^= 1 }, Refuses},

@@ -16,17 +16,11 @@ import (
 // Part 2, section 11.1.14).
 const MaxSealed = 128
 
-// attributes of objects beneath the storage root key. Those with a policy are
-// used in no other way; the AK may certify them in every boot state.
-func blobAttributes(bound bool) tpm2.TPMAObject {
-	return tpm2.TPMAObject{FixedTPM: true, FixedParent: true, NoDA: true, UserWithAuth: !bound}
-}
-
 // CreateKey makes a P-256 signing key beneath the storage root key. With a nil
 // policy it is used with its empty authorisation; with policy.BootPolicy it
 // signs in approved boot states alone.
 func (t *TPM) CreateKey(ctx context.Context, boot *policy.Digest) (Blob, error) {
-	template := signing(false)
+	template := object.SigningTemplate(false)
 	template.ObjectAttributes.UserWithAuth = boot == nil
 	return run(ctx, t, "create key", func(c *channel) (Blob, error) {
 		return t.create(c, template, boot, nil)
@@ -39,13 +33,8 @@ func (t *TPM) Seal(ctx context.Context, secret []byte, boot *policy.Digest) (Blo
 	if len(secret) == 0 || len(secret) > MaxSealed {
 		return Blob{}, fmt.Errorf("seal: %d bytes, want 1 to %d", len(secret), MaxSealed)
 	}
-	template := tpm2.TPMTPublic{
-		Type: tpm2.TPMAlgKeyedHash, NameAlg: tpm2.TPMAlgSHA256, ObjectAttributes: blobAttributes(boot != nil),
-		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash, &tpm2.TPMSKeyedHashParms{}),
-		Unique:     tpm2.NewTPMUPublicID(tpm2.TPMAlgKeyedHash, &tpm2.TPM2BDigest{}),
-	}
 	return run(ctx, t, "seal", func(c *channel) (Blob, error) {
-		return t.create(c, template, boot, secret)
+		return t.create(c, object.SealedTemplate(boot != nil), boot, secret)
 	})
 }
 

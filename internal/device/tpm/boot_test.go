@@ -28,10 +28,11 @@ var bound = []int{7, 11, 12}
 // manufacturer's.
 type device struct {
 	*tpm.TPM
-	socket string
-	keys   tpm.Keys
-	signer *ecdsa.PrivateKey
-	key    policy.Key
+	socket  string
+	keys    tpm.Keys
+	signing tpm.Key // of the test
+	signer  *ecdsa.PrivateKey
+	key     policy.Key
 }
 
 func manufactured(t testing.TB) *device {
@@ -44,7 +45,7 @@ func manufacture2(t testing.TB, chip *tpm.TPM, socket string) *device {
 	t.Helper()
 	d := &device{TPM: chip, socket: socket}
 	var err error
-	if d.keys, err = chip.ProvisionKeys(t.Context()); err != nil {
+	if d.keys, d.signing, err = chip.ProvisionSigning(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if d.signer, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {

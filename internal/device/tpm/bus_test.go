@@ -109,7 +109,7 @@ func operations(t *testing.T, m *device) []struct {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer := m.NewSigner(t.Context(), m.keys.Reporting, 2*time.Second)
+	signer := m.NewSigner(t.Context(), m.signing, 2*time.Second)
 	digest := sha256.Sum256(nil)
 	return []struct {
 		name string

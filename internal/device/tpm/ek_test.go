@@ -221,7 +221,7 @@ func TestActivation(t *testing.T) {
 			blob   credential.Blob
 		}{
 			{"another TPM", other, tpm.HandleAK, blob},
-			{"another key of this TPM", d, tpm.HandleReporting, blob},
+			{"another key of this TPM", d, tpm.HandleSRK, blob},
 			{"integrity changed", d, tpm.HandleAK, changed(func(b *credential.Blob) { b.Credential[5] ^= 1 })},
 			{"identity changed", d, tpm.HandleAK, changed(func(b *credential.Blob) { b.Credential[len(b.Credential)-1] ^= 1 })},
 			{"secret changed", d, tpm.HandleAK, changed(func(b *credential.Blob) { b.Secret[10] ^= 1 })},

@@ -71,11 +71,11 @@ func TestBusyTPMIsAskedAgain(t *testing.T) {
 // Verifies: SR-017
 func TestFaultsAreNamed(t *testing.T) {
 	d, inject := faulty(t)
-	key, err := d.ProvisionKeys(t.Context())
+	_, key, err := d.ProvisionSigning(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := d.NewSigner(t.Context(), key.Reporting, 5*time.Second)
+	s := d.NewSigner(t.Context(), key, 5*time.Second)
 	digest := sha256.Sum256(nil)
 	for _, c := range []struct {
 		name  string
@@ -142,7 +142,7 @@ func TestHangingTPMHoldsNobody(t *testing.T) {
 // Verifies: SR-011, SR-012
 func TestKeyInTPMDoesMutualTLS(t *testing.T) {
 	d := manufactured(t)
-	reporting, err := d.Signer(t.Context(), tpm.HandleReporting)
+	reporting, err := d.Signer(t.Context(), tpm.HandleSigning)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,10 +260,10 @@ func BenchmarkEnrolment(b *testing.B) {
 
 func BenchmarkSign(b *testing.B) {
 	d := open(b, startTPM(b, false))
-	if _, err := d.ProvisionKeys(b.Context()); err != nil {
+	if _, _, err := d.ProvisionSigning(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	s, err := d.Signer(b.Context(), tpm.HandleReporting)
+	s, err := d.Signer(b.Context(), tpm.HandleSigning)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -28,7 +28,48 @@ func (t *TPM) TakeOwnership(ctx context.Context, owner, lockout []byte) error {
 	if status.OwnerSet || status.LockoutSet {
 		return fmt.Errorf("take ownership: %w", ErrOwned)
 	}
-	_, err = run(ctx, t, "take ownership", func(c *channel) (struct{}, error) {
+	return t.setAuthorizations(ctx, authorization{tpm2.TPMRHLockout, lockout}, authorization{tpm2.TPMRHOwner, owner})
+}
+
+// CompleteOwnership ends a TakeOwnership that was cut off between the two
+// hierarchies: the lockout hierarchy has its authorisation, the owner has none. A
+// TPM in another state gives ErrOwned.
+func (t *TPM) CompleteOwnership(ctx context.Context, owner []byte) error {
+	if err := usable(owner); err != nil {
+		return fmt.Errorf("complete ownership: %w", err)
+	}
+	status, err := t.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if status.OwnerSet || !status.LockoutSet {
+		return fmt.Errorf("complete ownership: %w", ErrOwned)
+	}
+	return t.setAuthorizations(ctx, authorization{tpm2.TPMRHOwner, owner})
+}
+
+// ProveOwner checks the owner's authorisation that was given (Authorize) by using
+// it, and leaves nothing behind. A wrong one gives ErrOwned.
+func (t *TPM) ProveOwner(ctx context.Context) error {
+	_, err := run(ctx, t, "prove the owner's authorisation", func(c *channel) (struct{}, error) {
+		made, err := t.createRoot(c, tpm2.ECCSRKTemplate)
+		if err == nil {
+			c.Flush(made.Handle)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+type authorization struct {
+	hierarchy tpm2.TPMHandle
+	value     []byte
+}
+
+// setAuthorizations gives hierarchies without an authorisation one; the owner is
+// the last.
+func (t *TPM) setAuthorizations(ctx context.Context, all ...authorization) error {
+	_, err := run(ctx, t, "take ownership", func(c *channel) (struct{}, error) {
 		root, _, err := t.storageSalt(c)
 		if err != nil {
 			return struct{}{}, err
@@ -37,12 +78,9 @@ func (t *TPM) TakeOwnership(ctx context.Context, owner, lockout []byte) error {
 		if err != nil {
 			return struct{}{}, err
 		}
-		for _, h := range []struct {
-			handle tpm2.TPMHandle
-			auth   []byte
-		}{{tpm2.TPMRHLockout, lockout}, {tpm2.TPMRHOwner, owner}} {
+		for _, h := range all {
 			_, err := tpm2.HierarchyChangeAuth{
-				AuthHandle: tpm2.AuthHandle{Handle: h.handle, Auth: tpm2.PasswordAuth(nil)}, NewAuth: tpm2.TPM2BAuth{Buffer: h.auth},
+				AuthHandle: tpm2.AuthHandle{Handle: h.hierarchy, Auth: tpm2.PasswordAuth(nil)}, NewAuth: tpm2.TPM2BAuth{Buffer: h.value},
 			}.Execute(c, hidden)
 			if err != nil {
 				return struct{}{}, owned(err)
@@ -55,7 +93,7 @@ func (t *TPM) TakeOwnership(ctx context.Context, owner, lockout []byte) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.auths.Owner = owner
+	t.auths.Owner = all[len(all)-1].value
 	return nil
 }
 

@@ -12,34 +12,12 @@ import (
 	"ward/internal/device/tpm/session"
 )
 
-// signing is the template of a P-256 signing key that never leaves its TPM
-// (fixedTPM, fixedParent), was made by it (sensitiveDataOrigin), is used with
-// its empty authorisation, and stands outside the dictionary attack logic.
-func signing(restricted bool) tpm2.TPMTPublic {
-	return tpm2.TPMTPublic{
-		Type:    tpm2.TPMAlgECC,
-		NameAlg: tpm2.TPMAlgSHA256,
-		ObjectAttributes: tpm2.TPMAObject{
-			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true,
-			NoDA: true, Restricted: restricted, SignEncrypt: true,
-		},
-		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
-			CurveID: tpm2.TPMECCNistP256,
-			Scheme: tpm2.TPMTECCScheme{
-				Scheme:  tpm2.TPMAlgECDSA,
-				Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256}),
-			},
-		}),
-		Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}),
-	}
-}
-
-// ProvisionKeys makes what is missing of the device's keys, at manufacture:
-// the storage root key (TCG's P-256 template), the attestation key and the
-// reporting key, each persistent, and has the attestation key certify the
-// reporting key. Keys that are there are kept, so it can be repeated; another
-// object at one of the handles gives ErrOccupied and is not touched, an owner
-// whose authorisation was not given ErrOwned.
+// ProvisionKeys makes what is missing of the device's persistent keys, at
+// manufacture: the storage root key (TCG's P-256 template) and the attestation
+// key. The others lie beneath the first (CreateKey) and are certified by the
+// second (CertifyKey). Keys that are there are kept, so it can be repeated;
+// another object at one of the handles gives ErrOccupied and is not touched, an
+// owner whose authorisation was not given ErrOwned.
 func (t *TPM) ProvisionKeys(ctx context.Context) (Keys, error) {
 	return run(ctx, t, "provision keys", func(c *channel) (Keys, error) {
 		var k Keys
@@ -47,20 +25,53 @@ func (t *TPM) ProvisionKeys(ctx context.Context) (Keys, error) {
 		if k.SRK, err = t.provision(c, HandleSRK, tpm2.ECCSRKTemplate, t.createRoot); err != nil {
 			return k, fmt.Errorf("storage root key: %w", err)
 		}
-		child := func(c *channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
-			return createChild(c, k.SRK, template)
-		}
-		if k.AK, err = t.provision(c, HandleAK, signing(true), child); err != nil {
+		if k.AK, err = t.provision(c, HandleAK, object.SigningTemplate(true), beneath(k.SRK)); err != nil {
 			return k, fmt.Errorf("attestation key: %w", err)
-		}
-		if k.Reporting, err = t.provision(c, HandleReporting, signing(false), child); err != nil {
-			return k, fmt.Errorf("reporting key: %w", err)
-		}
-		if k.Certification, err = object.Certify(c, k.Reporting, k.AK); err != nil {
-			return k, fmt.Errorf("certify reporting key: %w", err)
 		}
 		return k, nil
 	})
+}
+
+// EvictKeys removes the persistent keys of manufacture with the owner's
+// authorisation, at decommissioning. None there, and another object at one of the
+// handles, is left as it is.
+func (t *TPM) EvictKeys(ctx context.Context) error {
+	_, err := run(ctx, t, "evict keys", func(c *channel) (struct{}, error) {
+		return struct{}{}, errors.Join(t.evict(c, HandleAK, object.SigningTemplate(true)), t.evict(c, HandleSRK, tpm2.ECCSRKTemplate))
+	})
+	return err
+}
+
+func (t *TPM) evict(c *channel, handle uint32, template tpm2.TPMTPublic) error {
+	key, public, err := object.ReadPublic(c, handle)
+	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrOccupied) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	template.Unique = public.Unique
+	if !bytes.Equal(tpm2.Marshal(template), key.Area) {
+		return nil
+	}
+	owner, err := t.owner(c)
+	if err != nil {
+		return err
+	}
+	defer session.Done(c, owner)
+	_, err = tpm2.EvictControl{
+		Auth:             owner,
+		ObjectHandle:     tpm2.NamedHandle{Handle: tpm2.TPMHandle(handle), Name: tpm2.TPM2BName{Buffer: key.Name}},
+		PersistentHandle: tpm2.TPMIDHPersistent(handle),
+	}.Execute(c)
+	return owned(err)
+}
+
+// beneath makes keys beneath a parent.
+func beneath(parent Key) func(*channel, tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
+	return func(c *channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
+		return createChild(c, parent, template)
+	}
 }
 
 // provision returns the key at a persistent handle, and makes it when there is

@@ -138,7 +138,7 @@ func TestAnotherTPMBehindThePath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer := d.NewSigner(t.Context(), m.keys.Reporting, 2*time.Second)
+	signer := d.NewSigner(t.Context(), m.signing, 2*time.Second)
 	digest := sha256.Sum256(nil)
 
 	socket := startTPM(t, false)
@@ -154,7 +154,7 @@ func TestAnotherTPMBehindThePath(t *testing.T) {
 		t.Errorf("an empty TPM unseals: %v, want ErrNoKey", err)
 	}
 	other := open(t, socket)
-	if _, err := other.ProvisionKeys(t.Context()); err != nil {
+	if _, _, err := other.ProvisionSigning(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := signer.Sign(nil, digest[:], crypto.SHA256); !errors.Is(err, tpm.ErrOtherTPM) {
@@ -200,7 +200,7 @@ func TestOwnership(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	evict(t, conn, keys.Reporting, owner)
+	evict(t, conn, keys.AK, owner)
 	stranger := open(t, socket)
 	for name, do := range map[string]func() error{
 		"provision": func() error { _, err := stranger.ProvisionKeys(t.Context()); return err },
@@ -316,7 +316,7 @@ func TestLockout(t *testing.T) {
 		t.Errorf("in lockout: %+v, %v", s, err)
 	}
 	digest := sha256.Sum256(nil)
-	if _, err := d.NewSigner(t.Context(), d.keys.Reporting, 2*time.Second).Sign(nil, digest[:], crypto.SHA256); err != nil {
+	if _, err := d.NewSigner(t.Context(), d.signing, 2*time.Second).Sign(nil, digest[:], crypto.SHA256); err != nil {
 		t.Errorf("the reporting key in lockout: %v", err)
 	}
 	bootPolicy := policy.BootPolicy(d.key)
@@ -375,7 +375,7 @@ func TestSlowTPMServesInTurn(t *testing.T) {
 	const pause = 40 * time.Millisecond // for the 600 ms of the slowest TPMs
 	d, inject := faulty(t)
 	m := manufacture2(t, d, "")
-	signer := d.NewSigner(t.Context(), m.keys.Reporting, 10*time.Second)
+	signer := d.NewSigner(t.Context(), m.signing, 10*time.Second)
 	digest := sha256.Sum256(nil)
 	inject.Always(tpmtest.Slow(pause))
 	defer inject.Always(nil)

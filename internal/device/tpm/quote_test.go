@@ -18,6 +18,14 @@ func TestQuote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	blob, err := d.CreateKey(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certified, err := d.CertifyKey(t.Context(), blob)
+	if err != nil {
+		t.Fatal(err)
+	}
 	extend(t, socket, 4, 7)
 	question := quote.Qualifying([]byte("nonce"), chain.Hash{1})
 	registers := []int{0, 4, 7, 11}
@@ -52,7 +60,7 @@ func TestQuote(t *testing.T) {
 			return err
 		}, quote.ErrNonce},
 		"another key of the same TPM": {func() error {
-			_, err := quote.Verify(q, keys.Reporting.Public, question, pcr.SHA256, v.Values())
+			_, err := quote.Verify(q, keys.SRK.Public, question, pcr.SHA256, v.Values())
 			return err
 		}, quote.ErrSignature},
 		"a changed value": {func() error {
@@ -70,7 +78,7 @@ func TestQuote(t *testing.T) {
 			return err
 		}, quote.ErrSelection},
 		"a certification in the place of a quote": {func() error {
-			_, err := quote.Verify(quote.Quote{Attest: keys.Certification.Attest, Signature: keys.Certification.Signature}, keys.AK.Public, question, pcr.SHA256, v.Values())
+			_, err := quote.Verify(quote.Quote(certified), keys.AK.Public, question, pcr.SHA256, v.Values())
 			return err
 		}, quote.ErrMalformed},
 	} {

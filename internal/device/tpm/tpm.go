@@ -28,9 +28,8 @@ import (
 // Persistent handles (TCG Registry of Reserved TPM 2.0 Handles and
 // Localities; docs/tpm.md).
 const (
-	HandleSRK       uint32 = 0x81000001 // storage root key
-	HandleAK        uint32 = 0x81001000 // attestation key, restricted
-	HandleReporting uint32 = 0x81001001 // reporting LDevID, mTLS to the broker
+	HandleSRK uint32 = 0x81000001 // storage root key
+	HandleAK  uint32 = 0x81001000 // attestation key, restricted
 )
 
 // What can go wrong on the way to the TPM; package link says what each means.
@@ -187,11 +186,8 @@ type (
 	Status        = status.Status
 )
 
-// Keys are the keys of a provisioned device.
-type Keys struct {
-	SRK, AK, Reporting Key
-	Certification      Certification // of the reporting key by the AK
-}
+// Keys are the persistent keys of a provisioned device.
+type Keys struct{ SRK, AK Key }
 
 var _ interface {
 	ReadPCRs(context.Context, pcr.Algorithm, []int) (pcr.Values, error)

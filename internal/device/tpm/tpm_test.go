@@ -91,7 +91,7 @@ func extend(t *testing.T, socket string, indexes ...int) {
 
 func TestProvisionIsIdempotent(t *testing.T) {
 	d := open(t, startTPM(t, false))
-	if _, err := d.ReadPublic(t.Context(), tpm.HandleReporting); !errors.Is(err, tpm.ErrNoKey) {
+	if _, err := d.ReadPublic(t.Context(), tpm.HandleAK); !errors.Is(err, tpm.ErrNoKey) {
 		t.Errorf("before manufacture: %v, want ErrNoKey", err)
 	}
 	first, err := d.ProvisionKeys(t.Context())
@@ -102,13 +102,21 @@ func TestProvisionIsIdempotent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range [][2]tpm.Key{{first.SRK, second.SRK}, {first.AK, second.AK}, {first.Reporting, second.Reporting}} {
+	for _, k := range [][2]tpm.Key{{first.SRK, second.SRK}, {first.AK, second.AK}} {
 		if !bytes.Equal(k[0].Name, k[1].Name) || len(k[0].Name) != 34 {
 			t.Errorf("key 0x%08x: name %x, then %x", k[0].Handle, k[0].Name, k[1].Name)
 		}
 	}
-	if first.AK.Public.Equal(first.Reporting.Public) {
-		t.Error("attestation and reporting key are the same")
+	if err := d.EvictKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, handle := range []uint32{tpm.HandleSRK, tpm.HandleAK} {
+		if _, err := d.ReadPublic(t.Context(), handle); !errors.Is(err, tpm.ErrNoKey) {
+			t.Errorf("key 0x%08x after it was removed: %v", handle, err)
+		}
+	}
+	if err := d.EvictKeys(t.Context()); err != nil {
+		t.Errorf("removed twice: %v", err)
 	}
 }
 
@@ -134,6 +142,9 @@ func TestProvisionLeavesOthersKeys(t *testing.T) {
 	d := open(t, socket)
 	if _, err := d.ProvisionKeys(t.Context()); !errors.Is(err, tpm.ErrOccupied) {
 		t.Errorf("provision: %v, want ErrOccupied", err)
+	}
+	if err := d.EvictKeys(t.Context()); err != nil {
+		t.Errorf("evict: %v", err)
 	}
 	k, err := d.ReadPublic(t.Context(), tpm.HandleAK)
 	if err != nil || !bytes.Equal(k.Name, other.Name.Buffer) {
@@ -165,7 +176,7 @@ func TestNothingStaysLoaded(t *testing.T) {
 // Verifies: SR-012
 func TestKeysCannotLeaveTheTPM(t *testing.T) {
 	socket := startTPM(t, false)
-	keys, err := open(t, socket).ProvisionKeys(t.Context())
+	keys, signing, err := open(t, socket).ProvisionSigning(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +184,7 @@ func TestKeysCannotLeaveTheTPM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range []tpm.Key{keys.AK, keys.Reporting} {
+	for _, k := range []tpm.Key{keys.AK, signing} {
 		public, err := tpm2.Unmarshal[tpm2.TPMTPublic](k.Area)
 		if err != nil {
 			t.Fatal(err)
@@ -201,11 +212,24 @@ func TestKeysCannotLeaveTheTPM(t *testing.T) {
 
 // Verifies: SR-012
 func TestCertificationTiesTheKeyToTheTPM(t *testing.T) {
-	keys, err := open(t, startTPM(t, false)).ProvisionKeys(t.Context())
+	d := open(t, startTPM(t, false))
+	keys, err := d.ProvisionKeys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	sig, err := tpm2.Unmarshal[tpm2.TPMTSignature](keys.Certification.Signature)
+	blob, err := d.CreateKey(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := blob.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	certified, err := d.CertifyKey(t.Context(), blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := tpm2.Unmarshal[tpm2.TPMTSignature](certified.Signature)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,29 +237,29 @@ func TestCertificationTiesTheKeyToTheTPM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest := sha256.Sum256(keys.Certification.Attest)
+	digest := sha256.Sum256(certified.Attest)
 	if !ecdsa.Verify(keys.AK.Public, digest[:], bigInt(ec.SignatureR.Buffer), bigInt(ec.SignatureS.Buffer)) {
 		t.Error("the certification is not signed by the attestation key")
 	}
-	attest, err := tpm2.Unmarshal[tpm2.TPMSAttest](keys.Certification.Attest)
+	attest, err := tpm2.Unmarshal[tpm2.TPMSAttest](certified.Attest)
 	if err != nil {
 		t.Fatal(err)
 	}
 	info, err := attest.Attested.Certify()
-	if err != nil || !bytes.Equal(info.Name.Buffer, keys.Reporting.Name) {
-		t.Errorf("certified: %v, %v, want the reporting key's name", info, err)
+	if err != nil || !bytes.Equal(info.Name.Buffer, key.Name) {
+		t.Errorf("certified: %v, %v, want the key's name", info, err)
 	}
 }
 
 func TestSigner(t *testing.T) {
 	d := open(t, startTPM(t, false))
-	if _, err := d.Signer(t.Context(), tpm.HandleReporting); !errors.Is(err, tpm.ErrNoKey) {
+	if _, err := d.Signer(t.Context(), tpm.HandleSigning); !errors.Is(err, tpm.ErrNoKey) {
 		t.Errorf("signer without a key: %v, want ErrNoKey", err)
 	}
-	if _, err := d.ProvisionKeys(t.Context()); err != nil {
+	if _, _, err := d.ProvisionSigning(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s, err := d.Signer(t.Context(), tpm.HandleReporting)
+	s, err := d.Signer(t.Context(), tpm.HandleSigning)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,14 +1,13 @@
 package idstore
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"ward/internal/device/tpm/object"
+	"ward/internal/format/dsse"
 	"ward/internal/trust/event"
 )
 
@@ -58,14 +57,9 @@ func ParseDevice(b []byte) (Device, error) {
 	if len(b) > maxDevice {
 		return Device{}, fmt.Errorf("parse device: %d bytes, want at most %d", len(b), maxDevice)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
 	var v Device
-	if err := d.Decode(&v); err != nil {
+	if err := dsse.DecodeJSON(b, &v); err != nil {
 		return Device{}, fmt.Errorf("parse device: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Device{}, errors.New("parse device: something stands behind it")
 	}
 	if err := v.check(); err != nil {
 		return Device{}, fmt.Errorf("parse device: %w", err)

@@ -180,10 +180,11 @@ func (s *Store) Add(use enrolment.Use, key tss2.File) (Generation, error) {
 	if err != nil {
 		return Generation{}, err
 	}
-	if _, err := publicKey(key); err != nil {
+	g := Generation{Use: use, Number: 1}
+	text := key.PEM()
+	if _, err := g.parse(text); err != nil {
 		return Generation{}, fmt.Errorf("add %s key: %w", use, err)
 	}
-	g := Generation{Use: use, Number: 1, Key: key}
 	err = s.with(func(f *statefile.Folder) error {
 		if err := f.Make(folder); err != nil {
 			return err
@@ -210,7 +211,7 @@ func (s *Store) Add(use enrolment.Use, key tss2.File) (Generation, error) {
 		if err := f.Make(g.Path() + unfinished); err != nil {
 			return err
 		}
-		if err := f.Write(g.Path()+unfinished+"/"+keyFile, key.PEM(), modeKey); err != nil {
+		if err := f.Write(g.Path()+unfinished+"/"+keyFile, text, modeKey); err != nil {
 			return err
 		}
 		return f.Move(g.Path()+unfinished, g.Path())

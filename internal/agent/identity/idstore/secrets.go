@@ -33,28 +33,31 @@ func (s *Store) Secret(name string) (tss2.File, error) {
 	}
 	var f tss2.File
 	err := s.read(secretFolder+"/"+name+pemSuffix, maxKey, func(b []byte) (err error) {
-		f, err = tss2.Parse(b)
-		if err == nil && f.Kind != tss2.Sealed {
-			err = errors.New("it holds no sealed secret")
-		}
+		f, err = parseSecret(b)
 		return err
 	})
-	if err != nil {
-		return tss2.File{}, err
+	return f, err
+}
+
+func parseSecret(text []byte) (tss2.File, error) {
+	f, err := tss2.Parse(text)
+	if err == nil && f.Kind != tss2.Sealed {
+		return tss2.File{}, errors.New("it holds no sealed secret")
 	}
-	return f, nil
+	return f, err
 }
 
 // SetSecret stores a sealed secret, in place of one of the same name.
 func (s *Store) SetSecret(name string, f tss2.File) error {
+	text := f.PEM()
 	err := checkName(name)
-	if err == nil && f.Kind != tss2.Sealed {
-		err = errors.New("it is no sealed secret")
+	if err == nil {
+		_, err = parseSecret(text)
 	}
 	if err != nil {
 		return fmt.Errorf("store secret: %w", err)
 	}
-	return s.write(secretFolder, name+pemSuffix, f.PEM(), modeKey)
+	return s.write(secretFolder, name+pemSuffix, text, modeKey)
 }
 
 // Secrets lists the names of the sealed secrets, sorted.
