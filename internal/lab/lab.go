@@ -216,7 +216,7 @@ func (l *Lab) Manufacture(ctx context.Context, img *image.Image, manifest []byte
 	c := image.Contents{
 		UKI:   img.UKIs[image.Release].Path,
 		ESP:   map[string]disk.File{releaseFile: {Data: manifest, Mode: 0o644}},
-		State: map[string]disk.File{"identity/reporting.crt": {Data: made.cert, Mode: 0o644}},
+		State: made.identity,
 		Data:  map[string]disk.File{patientFile: {Data: []byte(plantedPatient + "\n"), Mode: 0o600}},
 
 		Volumes: made.volumes,
@@ -233,7 +233,8 @@ const (
 
 // provisioned is what manufacture made for one device.
 type provisioned struct {
-	cert, ak []byte // PEM: of the reporting key; the attestation key's public part
+	identity map[string]disk.File // the identity store
+	ak       []byte               // PEM: the attestation key's public part
 	recovery string
 	volumes  map[string]disk.Volume
 }
@@ -258,7 +259,7 @@ func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (provision
 	if p.ak, err = pki.PublicPEM(keys.AK.Public); err != nil {
 		return provisioned{}, err
 	}
-	if p.cert, err = l.PKI.IssueDevice(keys.Reporting.Public, Tenant, id); err != nil {
+	if p.identity, err = l.enrol(ctx, t, keys.SRK, id); err != nil {
 		return provisioned{}, err
 	}
 	p.volumes, p.recovery, err = l.sealVolumes(ctx, t)

@@ -89,7 +89,7 @@ func (r *Role) untilDue() time.Duration {
 			wait = min(wait, time.Until(r.tasks[t].next))
 		}
 	}
-	if len(r.reporting) > 0 {
+	if len(r.reporting) > 0 && r.needs(enrolment.Reporting) == nothing {
 		wait = min(wait, renewAt(r.reporting[0].leaf()).Sub(r.now()))
 	}
 	return max(wait, firstLook)
