@@ -199,9 +199,9 @@ func (l *Lab) boot(ctx context.Context, c vm.Config) (*vm.VM, error) {
 }
 
 // Manufacture makes a device as a production line does: a TPM with its keys and
-// its rollback counter, a certificate for the reporting key, a disk with the
-// release and with encrypted volumes. The public part of its attestation key is
-// left beside it, for the fleet, and the recovery key as if on paper.
+// its rollback counter, a disk with the release and with encrypted volumes. Its
+// certificates it gets from the registrar when it first starts. The public part of
+// its attestation key is left beside it, and the recovery key as if on paper.
 func (l *Lab) Manufacture(ctx context.Context, img *image.Image, manifest []byte, dir, id string) (*vm.Device, error) {
 	d, err := vm.NewDevice(ctx, dir, l.deviceConfig(img))
 	if err != nil {
@@ -241,8 +241,8 @@ type provisioned struct {
 	volumes  map[string]disk.Volume
 }
 
-// provision makes what the TPM and the identity store hold, certifies the reporting
-// key, and seals the keys of the volumes.
+// provision makes what the TPM and the identity store hold, and seals the keys of
+// the volumes.
 func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (provisioned, error) {
 	socket, stop, err := vm.ServeTPM(ctx, d)
 	if err != nil {
