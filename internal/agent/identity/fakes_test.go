@@ -46,9 +46,17 @@ type chip struct {
 	activate error
 	created  int
 	signed   int
+	hook     func(string) // told before every step
+}
+
+func (c *chip) step(what string) {
+	if c.hook != nil {
+		c.hook(what)
+	}
 }
 
 func (c *chip) Create(_ context.Context, use enrolment.Use) (tss2.File, error) {
+	c.step("create")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := errors.Join(c.err, c.create); err != nil {
@@ -66,12 +74,14 @@ func (c *chip) Create(_ context.Context, use enrolment.Use) (tss2.File, error) {
 }
 
 func (c *chip) Describe(_ context.Context, use enrolment.Use, key tss2.File) (enrolment.Request, error) {
+	c.step("describe")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return enrolment.Request{Keys: []enrolment.Key{{Use: use, Public: key.Public}}}, c.err
 }
 
 func (c *chip) Activate(_ context.Context, blob credential.Blob) ([]byte, error) {
+	c.step("activate")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return blob.Secret, errors.Join(c.err, c.activate)
@@ -125,7 +135,8 @@ type fleet struct {
 	change func(*x509.Certificate) // of what is issued
 	other  crypto.PublicKey        // certified in the place of the key that asks
 	asked  []string
-	shown  []string // the certificate's serial number that a renewal showed
+	hook   func(string) // told before every step
+	shown  []string     // the certificate's serial number that a renewal showed
 	id     int
 }
 
@@ -139,6 +150,9 @@ type client struct {
 func (c *client) Close() {}
 
 func (c *client) ask(what string) error {
+	if c.hook != nil {
+		c.hook(what)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, what)
@@ -287,7 +301,7 @@ type world struct {
 
 // life is how long the certificates of the tests last: the role looks at them once
 // a minute, and a year of that takes too long.
-const life = 6 * 24 * time.Hour
+const life = 3 * 24 * time.Hour
 
 const year = 365 * 24 * time.Hour
 

@@ -89,8 +89,10 @@ func (r *Role) untilDue() time.Duration {
 			wait = min(wait, time.Until(r.tasks[t].next))
 		}
 	}
-	if len(r.reporting) > 0 && r.needs(enrolment.Reporting) == nothing {
-		wait = min(wait, renewAt(r.reporting[0].leaf()).Sub(r.now()))
+	if len(r.reporting) > 0 {
+		if left := renewAt(r.reporting[0].leaf()).Sub(r.now()); left > 0 {
+			wait = min(wait, left)
+		}
 	}
 	return max(wait, firstLook)
 }
