@@ -147,6 +147,7 @@ func TestChallengeRefusals(t *testing.T) {
 		{"cut", call{body: body[:len(body)/2]}, 400, "malformed"},
 		{"followed", call{body: append(bytes.Clone(body), "{}"...)}, 400, "malformed"},
 		{"too large", call{body: bytes.Repeat([]byte(" "), enrolment.MaxRequest+1)}, 413, "too-large"},
+		{"too large, without its length", call{body: bytes.Repeat([]byte(" "), enrolment.MaxRequest+1), chunked: true}, 413, "too-large"},
 		{"a form", call{kind: "application/x-www-form-urlencoded", body: body}, 415, "type"},
 		{"another method", call{method: "PUT", body: body}, 405, "method"},
 	} {
