@@ -372,6 +372,27 @@ func TestRenewalRefusals(t *testing.T) {
 	if n := w.registrar.Counts()["handshake"]; n != 3 {
 		t.Errorf("%d failed handshakes are counted, want 3", n)
 	}
+	// A connection may last longer than the certificate that it began with.
+	shown := []*x509.Certificate{own.Leaf}
+	_, err = w.registrar.Reenroll(t.Context(), own.Leaf.NotAfter.Add(time.Second), shown, registrar.Basic{}, csr)
+	if r := refusalOf(t, err); r.Status != 403 || r.Kind != "certificate" {
+		t.Errorf("a certificate that expired meanwhile: %v", err)
+	}
+	elsewhere := w.config
+	elsewhere.Tenant = "other"
+	second, err := registrar.New(elsewhere)
+	must(t, err)
+	_, err = second.Reenroll(t.Context(), time.Now(), shown, registrar.Basic{}, csr)
+	if r := refusalOf(t, err); r.Status != 403 || r.Kind != "certificate" {
+		t.Errorf("at another tenant's registrar: %v", err)
+	}
+	// An opening is for who enrols, not for who renews.
+	if _, err := w.register().Replace(time.Now(), tenant, "pump-1", "cleared", ""); err != nil {
+		t.Fatal(err)
+	}
+	cleared := *d
+	cleared.NewAK()
+	w.wants("another attestation key through an opening", reenrollCall(t, own, w.challenge(&cleared), next), 403, "other-ak", "")
 	if _, err := w.register().Revoke(time.Now(), tenant, "pump-1", "stolen"); err != nil {
 		t.Fatal(err)
 	}
