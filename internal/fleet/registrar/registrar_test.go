@@ -517,26 +517,28 @@ func TestTLS13Only(t *testing.T) {
 	}
 }
 
-// Who floods is held up, with the time to wait; what is kept in memory is bounded,
-// and another address is served.
+// Who floods is held up, with the time to wait, and fills no log.
 //
 // Verifies: SR-036
 func TestFlood(t *testing.T) {
 	w := newWorld(t, func(_ *world, c *registrar.Config) { c.PerSource = 1 })
-	refused := 0
-	for range 15 {
+	served := 0
+	for {
 		r := w.do(call{method: "GET", path: est.PathCSRAttrs})
 		if r.status == 429 {
-			refused++
 			if wait, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || wait != 1 {
 				t.Errorf("try again in %q", r.header.Get("Retry-After"))
 			}
+			break
+		}
+		if served++; r.status != 200 || served > 1000 {
+			t.Fatalf("request %d: %d %s", served, r.status, r.body)
 		}
 	}
-	if refused < 3 || refused > 5 {
-		t.Errorf("%d of 15 were refused, want 5 but for the seconds that it took", refused)
+	if served < 10 {
+		t.Errorf("%d requests at once were served, want ten times the rate", served)
 	}
-	if n := w.registrar.Counts()["rate"]; n != uint64(refused) {
+	if n := w.registrar.Counts()["rate"]; n != 1 {
 		t.Errorf("%d counted", n)
 	}
 	if n := len(w.seen("refused")); n != 0 {
@@ -589,7 +591,7 @@ func TestSilentConnections(t *testing.T) {
 		open = append(open, conn)
 	}
 	for _, conn := range open[128:] {
-		must(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
+		must(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, io.EOF) || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			closed++
 		}
