@@ -147,6 +147,7 @@ func TestChallengeRefusals(t *testing.T) {
 		{"cut", call{body: body[:len(body)/2]}, 400, "malformed"},
 		{"followed", call{body: append(bytes.Clone(body), "{}"...)}, 400, "malformed"},
 		{"too large", call{body: bytes.Repeat([]byte(" "), enrolment.MaxRequest+1)}, 413, "too-large"},
+		{"too large, without its length", call{body: bytes.Repeat([]byte(" "), enrolment.MaxRequest+1), chunked: true}, 413, "too-large"},
 		{"a form", call{kind: "application/x-www-form-urlencoded", body: body}, 415, "type"},
 		{"another method", call{method: "PUT", body: body}, 405, "method"},
 	} {
@@ -371,6 +372,27 @@ func TestRenewalRefusals(t *testing.T) {
 	if n := w.registrar.Counts()["handshake"]; n != 3 {
 		t.Errorf("%d failed handshakes are counted, want 3", n)
 	}
+	// A connection may last longer than the certificate that it began with.
+	shown := []*x509.Certificate{own.Leaf}
+	_, err = w.registrar.Reenroll(t.Context(), own.Leaf.NotAfter.Add(time.Second), shown, registrar.Basic{}, csr)
+	if r := refusalOf(t, err); r.Status != 403 || r.Kind != "certificate" {
+		t.Errorf("a certificate that expired meanwhile: %v", err)
+	}
+	elsewhere := w.config
+	elsewhere.Tenant = "other"
+	second, err := registrar.New(elsewhere)
+	must(t, err)
+	_, err = second.Reenroll(t.Context(), time.Now(), shown, registrar.Basic{}, csr)
+	if r := refusalOf(t, err); r.Status != 403 || r.Kind != "certificate" {
+		t.Errorf("at another tenant's registrar: %v", err)
+	}
+	// An opening is for who enrols, not for who renews.
+	if _, err := w.register().Replace(time.Now(), tenant, "pump-1", "cleared", ""); err != nil {
+		t.Fatal(err)
+	}
+	cleared := *d
+	cleared.NewAK()
+	w.wants("another attestation key through an opening", reenrollCall(t, own, w.challenge(&cleared), next), 403, "other-ak", "")
 	if _, err := w.register().Revoke(time.Now(), tenant, "pump-1", "stolen"); err != nil {
 		t.Fatal(err)
 	}
@@ -495,26 +517,28 @@ func TestTLS13Only(t *testing.T) {
 	}
 }
 
-// Who floods is held up, with the time to wait; what is kept in memory is bounded,
-// and another address is served.
+// Who floods is held up, with the time to wait, and fills no log.
 //
 // Verifies: SR-036
 func TestFlood(t *testing.T) {
 	w := newWorld(t, func(_ *world, c *registrar.Config) { c.PerSource = 1 })
-	refused := 0
-	for range 15 {
+	served := 0
+	for {
 		r := w.do(call{method: "GET", path: est.PathCSRAttrs})
 		if r.status == 429 {
-			refused++
 			if wait, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || wait != 1 {
 				t.Errorf("try again in %q", r.header.Get("Retry-After"))
 			}
+			break
+		}
+		if served++; r.status != 200 || served > 1000 {
+			t.Fatalf("request %d: %d %s", served, r.status, r.body)
 		}
 	}
-	if refused < 3 || refused > 5 {
-		t.Errorf("%d of 15 were refused, want 5 but for the seconds that it took", refused)
+	if served < 10 {
+		t.Errorf("%d requests at once were served, want ten times the rate", served)
 	}
-	if n := w.registrar.Counts()["rate"]; n != uint64(refused) {
+	if n := w.registrar.Counts()["rate"]; n != 1 {
 		t.Errorf("%d counted", n)
 	}
 	if n := len(w.seen("refused")); n != 0 {
@@ -567,7 +591,7 @@ func TestSilentConnections(t *testing.T) {
 		open = append(open, conn)
 	}
 	for _, conn := range open[128:] {
-		must(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
+		must(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, io.EOF) || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			closed++
 		}

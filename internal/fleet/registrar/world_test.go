@@ -140,6 +140,7 @@ type call struct {
 	basic              registrar.Basic
 	cert               *tls.Certificate
 	body               []byte
+	chunked            bool // its length is not told
 }
 
 func (w *world) do(c call) reply {
@@ -155,7 +156,11 @@ func (w *world) try(c call) (reply, error) {
 		config.Certificates = []tls.Certificate{*c.cert}
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
-	req, err := http.NewRequest(c.method, w.url+c.path, bytes.NewReader(c.body))
+	var body io.Reader = bytes.NewReader(c.body)
+	if c.chunked {
+		body = io.MultiReader(body)
+	}
+	req, err := http.NewRequest(c.method, w.url+c.path, body)
 	if err != nil {
 		return reply{}, err
 	}
