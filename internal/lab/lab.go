@@ -20,6 +20,7 @@ import (
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/lab/disk"
+	"ward/internal/lab/enrolled"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
 	"ward/internal/lab/pki"
@@ -259,7 +260,7 @@ func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (provision
 	if p.ak, err = pki.PublicPEM(keys.AK.Public); err != nil {
 		return provisioned{}, err
 	}
-	if p.identity, err = l.enrol(ctx, t, keys.SRK, id); err != nil {
+	if p.identity, err = enrolled.State(ctx, t, l.PKI, keys.SRK, Tenant, id); err != nil {
 		return provisioned{}, err
 	}
 	p.volumes, p.recovery, err = l.sealVolumes(ctx, t)

@@ -1,4 +1,7 @@
-package lab
+// Package enrolled makes the identity of a virtual device that was enrolled at
+// manufacture (IEEE 802.1AR), with the lab's own authority in the registrar's
+// place.
+package enrolled
 
 import (
 	"context"
@@ -12,19 +15,19 @@ import (
 	"ward/internal/device/tpm"
 	"ward/internal/format/tss2"
 	"ward/internal/lab/disk"
+	"ward/internal/lab/pki"
 	"ward/internal/trust/enrolment"
 )
 
-// enrol makes the identity of a device that was enrolled at manufacture, as files
-// of its state partition.
-func (l *Lab) enrol(ctx context.Context, t *tpm.TPM, srk tpm.Key, id string) (map[string]disk.File, error) {
+// State makes the identity as files of the state partition.
+func State(ctx context.Context, t *tpm.TPM, keys *pki.Keys, srk tpm.Key, tenant, id string) (map[string]disk.File, error) {
 	dir, err := os.MkdirTemp("", "identity")
 	if err != nil {
 		return nil, fmt.Errorf("enrol %s: %w", id, err)
 	}
 	defer os.RemoveAll(dir)
 	store := idstore.Open(dir)
-	if err := store.SetDevice(idstore.Device{Tenant: Tenant, Serial: id, SRK: srk.Area, Made: time.Now()}); err != nil {
+	if err := store.SetDevice(idstore.Device{Tenant: tenant, Serial: id, SRK: srk.Area, Made: time.Now()}); err != nil {
 		return nil, err
 	}
 	blob, err := t.CreateKey(ctx, nil)
@@ -39,7 +42,7 @@ func (l *Lab) enrol(ctx context.Context, t *tpm.TPM, srk tpm.Key, id string) (ma
 	if err != nil {
 		return nil, err
 	}
-	text, err := l.PKI.IssueDevice(key.Public, Tenant, id)
+	text, err := keys.IssueDevice(key.Public, tenant, id)
 	if err != nil {
 		return nil, err
 	}
