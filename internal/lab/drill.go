@@ -44,6 +44,7 @@ func Drills() []Drill {
 		{"predict-next", "the next release boots as predicted; with one byte of its initramfs changed it does not", false, predictNext},
 		{"long-list", "thousands of strange programs make the measurement list long; what following it costs is measured", false, followLongList},
 		{"stolen-disk", "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", false, stolenDisk},
+		{"plain-volumes", "plain file systems are put in the place of the encrypted volumes: neither is mounted", false, plainVolumes},
 		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/lab/disk"
-	"ward/internal/lab/enrolled"
+	"ward/internal/lab/factory"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
 	"ward/internal/lab/pki"
@@ -199,9 +199,9 @@ func (l *Lab) boot(ctx context.Context, c vm.Config) (*vm.VM, error) {
 }
 
 // Manufacture makes a device as a production line does: a TPM with its keys and
-// its rollback counter, a certificate for the reporting key, a disk with the
-// release and with encrypted volumes. The public part of its attestation key is
-// left beside it, for the fleet, and the recovery key as if on paper.
+// its rollback counter, a disk with the release and with encrypted volumes. Its
+// certificates it gets from the registrar when it first starts. The public part of
+// its attestation key is left beside it, and the recovery key as if on paper.
 func (l *Lab) Manufacture(ctx context.Context, img *image.Image, manifest []byte, dir, id string) (*vm.Device, error) {
 	d, err := vm.NewDevice(ctx, dir, l.deviceConfig(img))
 	if err != nil {
@@ -214,10 +214,11 @@ func (l *Lab) Manufacture(ctx context.Context, img *image.Image, manifest []byte
 	if err := errors.Join(os.WriteFile(filepath.Join(dir, akFile), made.ak, 0o644), os.WriteFile(filepath.Join(dir, recoveryFile), []byte(made.recovery), 0o600)); err != nil {
 		return nil, err
 	}
+	l.Line.Say("factory", "recovery key of %s, printed once, for the safe: %s", id, made.recovery)
 	c := image.Contents{
 		UKI:   img.UKIs[image.Release].Path,
 		ESP:   map[string]disk.File{releaseFile: {Data: manifest, Mode: 0o644}},
-		State: made.identity,
+		State: made.state,
 		Data:  map[string]disk.File{patientFile: {Data: []byte(plantedPatient + "\n"), Mode: 0o600}},
 
 		Volumes: made.volumes,
@@ -234,13 +235,14 @@ const (
 
 // provisioned is what manufacture made for one device.
 type provisioned struct {
-	identity map[string]disk.File // the identity store
-	ak       []byte               // PEM: the attestation key's public part
+	ak       []byte // PEM: the attestation key's public part
 	recovery string
+	state    map[string]disk.File // of the state partition
 	volumes  map[string]disk.Volume
 }
 
-// provision makes what the TPM holds, and seals the keys of the volumes to it.
+// provision makes what the TPM and the identity store hold, and seals the keys of
+// the volumes.
 func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (provisioned, error) {
 	socket, stop, err := vm.ServeTPM(ctx, d)
 	if err != nil {
@@ -252,15 +254,8 @@ func (l *Lab) provision(ctx context.Context, d *vm.Device, id string) (provision
 		return provisioned{}, err
 	}
 	defer t.Close()
-	keys, err := t.ProvisionKeys(ctx)
-	if err != nil {
-		return provisioned{}, err
-	}
 	var p provisioned
-	if p.ak, err = pki.PublicPEM(keys.AK.Public); err != nil {
-		return provisioned{}, err
-	}
-	if p.identity, err = enrolled.State(ctx, t, l.PKI, keys.SRK, Tenant, id); err != nil {
+	if p.state, p.ak, err = factory.Identity(ctx, t, l.PKI, Tenant, id, d.Dir); err != nil {
 		return provisioned{}, err
 	}
 	p.volumes, p.recovery, err = l.sealVolumes(ctx, t)

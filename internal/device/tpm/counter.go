@@ -2,14 +2,10 @@ package tpm
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"github.com/google/go-tpm/tpm2"
 
 	"ward/internal/device/tpm/bootpolicy"
 	"ward/internal/device/tpm/nvram"
-	"ward/internal/device/tpm/session"
 	"ward/internal/trust/policy"
 )
 
@@ -20,10 +16,8 @@ const (
 	HandleJournalDurable uint32 = 0x01801002
 )
 
-var (
-	// ErrNotPermitted: the policy key does not permit the counter's step.
-	ErrNotPermitted = errors.New("the policy key does not permit to raise the counter so far")
-)
+// ErrNotPermitted: the policy key does not permit the counter's step.
+var ErrNotPermitted = bootpolicy.ErrNotPermitted
 
 // JournalCounter is one of the journal's two counters. The everyday one is
 // orderly: the TPM keeps it in memory and writes it at shutdown, so it does not
@@ -118,32 +112,8 @@ func (t *TPM) Raise(ctx context.Context, key policy.Key, permission policy.Raise
 			return struct{}{}, err
 		}
 		return struct{}{}, name.Raise(c, guarded, permission.To, func() error {
-			return stepPermitted(c, root, name, key, permission)
+			return bootpolicy.Step(c, root, name, key, permission)
 		})
 	})
-	return err
-}
-
-// stepPermitted steps the counter with a policy session: PolicyNV, PolicyCommandCode,
-// PolicyAuthorize.
-func stepPermitted(c *channel, root session.Salt, name nvram.Index, key policy.Key, permission policy.Raise) error {
-	guarded, err := session.Policy(c, root)
-	if err != nil {
-		return err
-	}
-	defer c.Flush(guarded.Handle())
-	err = bootpolicy.Compare(c, guarded, name.Named, permission.Operand(), policy.UnsignedLess)
-	if err == nil {
-		_, err = tpm2.PolicyCommandCode{PolicySession: guarded.Handle(), Code: tpm2.TPMCCNVIncrement}.Execute(c)
-	}
-	if err == nil {
-		err = bootpolicy.Authorize(c, guarded, key, permission.Digest(key), permission.Reference(), permission.Signature)
-	}
-	if err == nil {
-		err = nvram.Step(c, name.With(guarded), name.Named)
-	}
-	if errors.Is(err, tpm2.TPMRCPolicy) || errors.Is(err, tpm2.TPMRCPolicyFail) {
-		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
-	}
 	return err
 }

@@ -1,7 +1,6 @@
 package tpm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,50 +42,34 @@ func (t *TPM) EvictKeys(ctx context.Context) error {
 }
 
 func (t *TPM) evict(c *channel, handle uint32, template tpm2.TPMTPublic) error {
-	key, public, err := object.ReadPublic(c, handle)
+	key, err := object.Find(c, handle, template)
 	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrOccupied) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	template.Unique = public.Unique
-	if !bytes.Equal(tpm2.Marshal(template), key.Area) {
-		return nil
-	}
 	owner, err := t.owner(c)
 	if err != nil {
 		return err
 	}
 	defer session.Done(c, owner)
-	_, err = tpm2.EvictControl{
-		Auth:             owner,
-		ObjectHandle:     tpm2.NamedHandle{Handle: tpm2.TPMHandle(handle), Name: tpm2.TPM2BName{Buffer: key.Name}},
-		PersistentHandle: tpm2.TPMIDHPersistent(handle),
-	}.Execute(c)
-	return owned(err)
+	return owned(object.Move(c, owner, tpm2.NamedHandle{Handle: tpm2.TPMHandle(handle), Name: tpm2.TPM2BName{Buffer: key.Name}}, handle))
 }
 
 // beneath makes keys beneath a parent.
 func beneath(parent Key) func(*channel, tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
 	return func(c *channel, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
-		return createChild(c, parent, template)
+		return object.CreateChild(c, parent, template)
 	}
 }
 
 // provision returns the key at a persistent handle, and makes it when there is
 // none.
 func (t *TPM) provision(c *channel, handle uint32, template tpm2.TPMTPublic, create func(*channel, tpm2.TPMTPublic) (tpm2.NamedHandle, error)) (Key, error) {
-	key, public, err := object.ReadPublic(c, handle)
-	if err == nil {
-		template.Unique = public.Unique
-		if !bytes.Equal(tpm2.Marshal(template), key.Area) {
-			return Key{}, fmt.Errorf("%w: 0x%08x", ErrOccupied, handle)
-		}
-		return key, nil
-	}
+	key, err := object.Find(c, handle, template)
 	if !errors.Is(err, ErrNoKey) {
-		return Key{}, err
+		return key, err
 	}
 	made, err := create(c, template)
 	if err != nil {
@@ -98,11 +81,7 @@ func (t *TPM) provision(c *channel, handle uint32, template tpm2.TPMTPublic, cre
 		return Key{}, err
 	}
 	defer session.Done(c, owner)
-	if _, err := (tpm2.EvictControl{
-		Auth:             owner,
-		ObjectHandle:     made,
-		PersistentHandle: tpm2.TPMIDHPersistent(handle),
-	}).Execute(c); err != nil {
+	if err := object.Move(c, owner, made, handle); err != nil {
 		return Key{}, fmt.Errorf("make persistent: %w", owned(err))
 	}
 	key, _, err = object.ReadPublic(c, handle)
@@ -120,18 +99,6 @@ func (t *TPM) createRoot(c *channel, template tpm2.TPMTPublic) (tpm2.NamedHandle
 		return tpm2.NamedHandle{}, fmt.Errorf("create primary: %w", owned(err))
 	}
 	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
-}
-
-func createChild(c *channel, parent Key, template tpm2.TPMTPublic) (tpm2.NamedHandle, error) {
-	created, err := tpm2.Create{ParentHandle: parent.Plain(), InPublic: tpm2.New2B(template)}.Execute(c)
-	if err != nil {
-		return tpm2.NamedHandle{}, fmt.Errorf("create: %w", err)
-	}
-	loaded, err := tpm2.Load{ParentHandle: parent.Plain(), InPrivate: created.OutPrivate, InPublic: created.OutPublic}.Execute(c)
-	if err != nil {
-		return tpm2.NamedHandle{}, fmt.Errorf("load: %w", err)
-	}
-	return tpm2.NamedHandle{Handle: loaded.ObjectHandle, Name: loaded.Name}, nil
 }
 
 // ReadPublic reads the public part of a persistent P-256 key

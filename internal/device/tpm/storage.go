@@ -18,6 +18,7 @@ func (t *TPM) storageSalt(c *channel) (session.Salt, Key, error) {
 	var key Key
 	if pin := t.pinned(); pin != nil {
 		key = *pin
+		key.Handle = HandleSRK // one that was read from a file has none
 	} else {
 		var err error
 		if key, _, err = object.ReadPublic(c, HandleSRK); err != nil {

@@ -42,8 +42,8 @@ type Request struct {
 
 // Endorsement is the TPM maker's certificate of the endorsement key.
 type Endorsement struct {
-	Certificate []byte   `json:"certificate"`     // DER
-	Chain       [][]byte `json:"chain,omitempty"` // DER, those above it
+	Certificate []byte   `json:"certificate,omitempty"` // DER; none: the TPM has none
+	Chain       [][]byte `json:"chain,omitempty"`       // DER, those above it
 }
 
 // Key is a key with the attestation key's statement about it.
