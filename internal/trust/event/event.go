@@ -26,8 +26,6 @@ const (
 	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
 	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out
 	Decommissioned  = "ward.device.decommissioned" // the last of a device's life
-	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
-	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out
 )
 
 // Event is what a role records. Time is the wall clock's, zero for the moment
