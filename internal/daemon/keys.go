@@ -3,18 +3,18 @@ package daemon
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"errors"
-
 	"ward/internal/agent/identity"
 	"ward/internal/agent/identity/idstore"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
+	"ward/internal/device/tpm/lazykeys"
 	"ward/internal/format/tss2"
 	"ward/internal/trust/credential"
 	"ward/internal/trust/enrolment"
@@ -36,6 +36,8 @@ type deviceKeys struct {
 	ek *tpm.Endorsement // an RSA key takes some TPMs half a minute
 }
 
+func (k *deviceKeys) keys() lazykeys.Keys { return lazykeys.Keys{Lazy: k.chip} }
+
 // policyKey is the policy key of the trust anchors.
 func (k *deviceKeys) policyKey() (policy.Key, error) {
 	key, err := anchors.PolicyKey(filepath.Join(k.trust, "policy"))
@@ -55,7 +57,7 @@ func (k *deviceKeys) Create(ctx context.Context, use enrolment.Use) (tss2.File, 
 		digest := policy.BootPolicy(key)
 		boot = &digest
 	}
-	blob, err := k.chip.CreateKey(ctx, boot)
+	blob, err := k.keys().CreateKey(ctx, boot)
 	if err != nil {
 		return tss2.File{}, err
 	}
@@ -71,7 +73,7 @@ func (k *deviceKeys) Describe(ctx context.Context, use enrolment.Use, key tss2.F
 	if err != nil {
 		return enrolment.Request{}, err
 	}
-	c, err := k.chip.CertifyKey(ctx, tpm.Blob{Public: key.Public, Private: key.Private})
+	c, err := k.keys().CertifyKey(ctx, tpm.Blob{Public: key.Public, Private: key.Private})
 	if err != nil {
 		return enrolment.Request{}, err
 	}
@@ -87,7 +89,7 @@ func (k *deviceKeys) endorsement(ctx context.Context) (tpm.Endorsement, error) {
 	if k.ek != nil {
 		return *k.ek, nil
 	}
-	ek, err := k.chip.Endorsement(ctx)
+	ek, err := k.keys().Endorsement(ctx)
 	if err == nil {
 		k.ek = &ek
 	}
@@ -99,7 +101,7 @@ func (k *deviceKeys) Activate(ctx context.Context, blob credential.Blob) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	secret, err := k.chip.Activate(ctx, ek, blob)
+	secret, err := k.keys().Activate(ctx, ek, blob)
 	if err != nil {
 		k.mu.Lock()
 		k.ek = nil // it may be another TPM's by now
@@ -113,14 +115,14 @@ func (k *deviceKeys) Signer(ctx context.Context, use enrolment.Use, key tss2.Fil
 	if err != nil {
 		return nil, err
 	}
-	if err := k.chip.Is(ctx, device.SRK); err != nil {
+	if err := k.keys().Is(ctx, device.SRK); err != nil {
 		return nil, err
 	}
 	var boot func() tpm.Boot
 	if use == enrolment.Service {
 		boot = k.approved
 	}
-	return k.chip.KeySigner(tpm.Blob{Public: key.Public, Private: key.Private}, boot, signTimeout)
+	return k.keys().KeySigner(tpm.Blob{Public: key.Public, Private: key.Private}, boot, signTimeout)
 }
 
 // approved is what opens keys that are bound to the boot state: the policy key of

@@ -17,13 +17,14 @@ import (
 	"sync"
 	"time"
 
+	"ward/internal/agent/identity/board"
 	"ward/internal/agent/identity/idstore"
+	"ward/internal/agent/identity/pace"
 	"ward/internal/device/est"
 	"ward/internal/format/tss2"
 	"ward/internal/trust/credential"
 	"ward/internal/trust/enrolment"
 	"ward/internal/trust/event"
-	"ward/internal/trust/finding"
 )
 
 const (
@@ -96,8 +97,8 @@ type Config struct {
 type Role struct {
 	config Config
 	store  *idstore.Store
-	board  board
-	tasks  map[task]*retry
+	board  *board.Board
+	tasks  map[task]*pace.Retry
 	asks   chan ask
 
 	// What Run alone touches.
@@ -137,12 +138,12 @@ func New(c Config) *Role {
 	}
 	r := &Role{
 		config: c, store: idstore.Open(c.State), asks: make(chan ask, maxAsked), changed: make(chan struct{}), wake: make(chan struct{}, 1),
-		tasks: make(map[task]*retry), signing: make(map[enrolment.Use]usable),
+		tasks: make(map[task]*pace.Retry), signing: make(map[enrolment.Use]usable),
 		spoiled: make(map[string]bool), waiting: make(map[enrolment.Use]string),
 	}
-	r.board = board{recorder: c.Recorder, log: c.Log, active: make(map[string]finding.Finding)}
+	r.board = board.New(c.Recorder, c.Log)
 	for _, t := range []task{taskReporting, taskService, taskCRL, taskRoots} {
-		r.tasks[t] = &retry{}
+		r.tasks[t] = &pace.Retry{}
 	}
 	r.status = Status{State: "starting", Tenant: c.Tenant, Device: c.Device}
 	return r

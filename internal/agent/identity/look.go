@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"ward/internal/agent/identity/board"
 	"ward/internal/agent/identity/idstore"
 	"ward/internal/agent/identity/issued"
 	"ward/internal/agent/identity/roots"
@@ -24,6 +25,9 @@ import (
 // clockSlack is how far behind a proved moment the clock may be before that is
 // said: the clocks of fleet and device are set apart.
 const clockSlack = 10 * time.Minute
+
+// Fault is why there is no usable identity, as a finding.
+type Fault = board.Fault
 
 // usable is a generation whose certificate is good, with its key's signer.
 type usable struct {
@@ -58,9 +62,9 @@ func (r *Role) look(ctx context.Context) error {
 	err := r.lookAt(ctx)
 	var f *Fault
 	if errors.As(err, &f) {
-		r.board.set(ctx, aboutReporting, &f.Finding)
+		r.board.Set(ctx, board.AboutReporting, &f.Finding)
 	} else {
-		r.board.clear(ctx, aboutReporting)
+		r.board.Clear(ctx, board.AboutReporting)
 	}
 	r.mu.Lock()
 	r.fault = f
@@ -77,22 +81,22 @@ func (r *Role) lookAt(ctx context.Context) error {
 	r.ready = false
 	image, err := roots.Read(filepath.Join(r.config.Trust, "fleet"))
 	if err != nil {
-		return fault(finding.IdentityNoTrust, "%w", err)
+		return board.NewFault(finding.IdentityNoTrust, "%w", err)
 	}
 	damage := r.lookAtTrust(ctx, image)
 	device, err := r.store.Device()
 	reporting, err1 := r.store.Generations(enrolment.Reporting)
 	service, err2 := r.store.Generations(enrolment.Service)
 	if damage = errors.Join(damage, damaged(err), damaged(err1), damaged(err2)); damage != nil {
-		r.board.raise(ctx, aboutStore, finding.IdentityDamaged, "%s", oneLine(damage))
+		r.board.Raise(ctx, board.AboutStore, finding.IdentityDamaged, "%s", oneLine(damage))
 	} else {
-		r.board.clear(ctx, aboutStore)
+		r.board.Clear(ctx, board.AboutStore)
 	}
 	if err != nil {
-		return fault(finding.IdentityMissing, "read who the device is: %w: manufacture it", err)
+		return board.NewFault(finding.IdentityMissing, "read who the device is: %w: manufacture it", err)
 	}
 	if device.Tenant != r.config.Tenant || device.Serial != r.config.Device {
-		return fault(finding.IdentityMismatch, "read who the device is: %s of %s, and wardd runs as %s of %s: restart wardd",
+		return board.NewFault(finding.IdentityMismatch, "read who the device is: %s of %s, and wardd runs as %s of %s: restart wardd",
 			device.Serial, device.Tenant, r.config.Device, r.config.Tenant)
 	}
 	r.ready = true
@@ -132,7 +136,7 @@ func (r *Role) lookAtReporting(ctx context.Context, all []idstore.Generation) er
 	r.reporting = found
 	if len(found) == 0 {
 		if worst == nil {
-			worst = fault(finding.IdentityMissing, "look for a certificate of the reporting key in %s: there is none", filepath.Join(r.config.State, idstore.Folder))
+			worst = board.NewFault(finding.IdentityMissing, "look for a certificate of the reporting key in %s: there is none", filepath.Join(r.config.State, idstore.Folder))
 		}
 		return worst
 	}
@@ -169,7 +173,7 @@ func (r *Role) use(ctx context.Context, g idstore.Generation, before []usable) (
 	where := filepath.Join(r.config.State, g.Path())
 	now := latest(r.now(), u.leaf().NotBefore)
 	if now.After(u.leaf().NotAfter) {
-		return u, fault(finding.IdentityExpired, "check certificate in %s: it expired on %s", where, u.leaf().NotAfter.UTC().Format(time.DateOnly))
+		return u, board.NewFault(finding.IdentityExpired, "check certificate in %s: it expired on %s", where, u.leaf().NotAfter.UTC().Format(time.DateOnly))
 	}
 	signer, err := r.config.TPM.Signer(ctx, g.Use, g.Key)
 	if err != nil {
@@ -177,7 +181,7 @@ func (r *Role) use(ctx context.Context, g idstore.Generation, before []usable) (
 	}
 	terms := issued.Terms{Key: signer.Public(), Tenant: r.config.Tenant, Device: r.config.Device, Use: g.Use, Roots: r.trustNow().roots, Now: now}
 	if err := issued.Check(g.Chain, terms); err != nil {
-		return u, fault(finding.IdentityMismatch, "check certificate in %s: %w", where, err)
+		return u, board.NewFault(finding.IdentityMismatch, "check certificate in %s: %w", where, err)
 	}
 	u.signer, u.trust = signer, r.trustNow().fingerprint
 	for _, b := range before {
@@ -194,11 +198,11 @@ func (r *Role) use(ctx context.Context, g idstore.Generation, before []usable) (
 func keyFault(err error) *Fault {
 	switch {
 	case errors.Is(err, tpm.ErrAbsent):
-		return fault(finding.TPMAbsent, "%w", err)
+		return board.NewFault(finding.TPMAbsent, "%w", err)
 	case errors.Is(err, tpm.ErrOtherTPM), errors.Is(err, tpm.ErrNoKey), errors.Is(err, tpm.ErrOccupied):
-		return fault(finding.IdentityOtherTPM, "%w", err)
+		return board.NewFault(finding.IdentityOtherTPM, "%w", err)
 	}
-	return fault(finding.TPMFailing, "%w", err)
+	return board.NewFault(finding.TPMFailing, "%w", err)
 }
 
 // offer puts the identities up for the next connection: the newest first, and
@@ -251,17 +255,17 @@ func (r *Role) connected(all []idstore.Generation) []idstore.Generation {
 func (r *Role) lookAtOwn(ctx context.Context, found []usable) {
 	list := r.trustNow().crl
 	if list == nil {
-		r.board.clear(ctx, aboutOwn)
+		r.board.Clear(ctx, board.AboutOwn)
 		return
 	}
 	for _, u := range found {
 		if serverauth.Lists(list, u.leaf()) {
-			r.board.raise(ctx, aboutOwn, finding.IdentityRevoked, "certificate %x of generation %d is on the revocation list of %s",
+			r.board.Raise(ctx, board.AboutOwn, finding.IdentityRevoked, "certificate %x of generation %d is on the revocation list of %s",
 				u.leaf().SerialNumber, u.Number, list.ThisUpdate.UTC().Format(time.DateOnly))
 			return
 		}
 	}
-	r.board.clear(ctx, aboutOwn)
+	r.board.Clear(ctx, board.AboutOwn)
 }
 
 func oneLine(err error) string {

@@ -3,6 +3,7 @@ package identity
 import (
 	"time"
 
+	"ward/internal/agent/identity/pace"
 	"ward/internal/trust/enrolment"
 )
 
@@ -74,8 +75,8 @@ func (r *Role) describe() {
 		}
 	}
 	for _, t := range []task{taskReporting, taskService} {
-		if r.tasks[t].fails > 0 && time.Until(r.tasks[t].next) > 0 && (s.NextTry == nil || r.tasks[t].next.Before(*s.NextTry)) {
-			next := r.tasks[t].next.Round(time.Second)
+		if r.tasks[t].Fails > 0 && time.Until(r.tasks[t].Next) > 0 && (s.NextTry == nil || r.tasks[t].Next.Before(*s.NextTry)) {
+			next := r.tasks[t].Next.Round(time.Second)
 			s.NextTry = &next
 		}
 	}
@@ -99,7 +100,7 @@ func describeUse(use enrolment.Use, have []usable, waiting string, now time.Time
 	if g.Connected {
 		u.State = "connected"
 	}
-	end, again := g.leaf().NotAfter, renewAt(g.leaf())
+	end, again := g.leaf().NotAfter, pace.RenewAt(g.leaf())
 	u.NotAfter, u.RenewAt, u.DaysLeft = &end, &again, int(end.Sub(now)/(24*time.Hour))
 	return u
 }

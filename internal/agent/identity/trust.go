@@ -9,6 +9,7 @@ import (
 	"errors"
 	"time"
 
+	"ward/internal/agent/identity/board"
 	"ward/internal/agent/identity/roots"
 	"ward/internal/trust/enrolment"
 	"ward/internal/trust/finding"
@@ -57,7 +58,7 @@ func (r *Role) lookAtTrust(ctx context.Context, image []*x509.Certificate) error
 	if der, err := r.store.CRL(); err != nil {
 		damage = errors.Join(damage, damaged(err))
 	} else if t.crl, err = serverauth.ParseCRL(der, r.issuers(t.roots)); err != nil {
-		r.board.raise(ctx, aboutCRL, finding.LinkCRLStale, "%s", oneLine(err))
+		r.board.Raise(ctx, board.AboutCRL, finding.LinkCRLStale, "%s", oneLine(err))
 	}
 	r.mu.Lock()
 	r.trust = t
@@ -69,16 +70,16 @@ func (r *Role) lookAtTrust(ctx context.Context, image []*x509.Certificate) error
 			err = r.badCRL
 		}
 		if err != nil {
-			r.board.raise(ctx, aboutCRL, finding.LinkCRLStale, "%s", oneLine(err))
+			r.board.Raise(ctx, board.AboutCRL, finding.LinkCRLStale, "%s", oneLine(err))
 		} else {
-			r.board.clear(ctx, aboutCRL)
+			r.board.Clear(ctx, board.AboutCRL)
 		}
 	}
 	if floor := latest(t.floor, r.config.Floor()); time.Now().Add(clockSlack).Before(floor) {
-		r.board.raise(ctx, aboutClock, finding.IdentityClock, "the clock shows %s, and %s has passed",
+		r.board.Raise(ctx, board.AboutClock, finding.IdentityClock, "the clock shows %s, and %s has passed",
 			time.Now().UTC().Format(time.RFC3339), floor.UTC().Format(time.RFC3339))
 	} else {
-		r.board.clear(ctx, aboutClock)
+		r.board.Clear(ctx, board.AboutClock)
 	}
 	return damage
 }
@@ -88,37 +89,18 @@ func (r *Role) storedRoots() ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []*x509.Certificate
-	for _, d := range der {
-		c, err := x509.ParseCertificate(d)
-		if err != nil {
-			return all, err
-		}
-		all = append(all, c)
-	}
-	return all, nil
+	return roots.Parse(der)
 }
 
-// issuers are those who may sign a revocation list: the roots, and the
-// authorities between them and the device's own certificates.
+// issuers are those who may sign a revocation list.
 func (r *Role) issuers(trusted []*x509.Certificate) []*x509.Certificate {
-	pool, all := x509.NewCertPool(), append([]*x509.Certificate(nil), trusted...)
-	for _, c := range trusted {
-		pool.AddCert(c)
+	reporting, _ := r.store.Generations(enrolment.Reporting) // damage is told elsewhere
+	service, _ := r.store.Generations(enrolment.Service)
+	var chains [][]*x509.Certificate
+	for _, g := range append(reporting, service...) {
+		chains = append(chains, g.Chain)
 	}
-	for _, use := range []enrolment.Use{enrolment.Reporting, enrolment.Service} {
-		generations, _ := r.store.Generations(use) // damage is told elsewhere
-		for _, g := range generations {
-			for _, c := range g.Chain[min(1, len(g.Chain)):] {
-				// An authority that has expired since may still have signed a list.
-				_, err := c.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: c.NotBefore, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
-				if err == nil && c.IsCA {
-					all = append(all, c)
-				}
-			}
-		}
-	}
-	return all
+	return roots.Issuers(trusted, chains)
 }
 
 // policy is what a server is judged by at this moment.

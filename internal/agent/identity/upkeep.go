@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"ward/internal/agent/identity/board"
+	"ward/internal/agent/identity/pace"
 	"ward/internal/agent/identity/roots"
 	"ward/internal/device/est"
 	"ward/internal/trust/serverauth"
@@ -15,22 +17,22 @@ import (
 // for the fleet's roots once a week. It says whether something new came.
 func (r *Role) upkeep(ctx context.Context) bool {
 	list, trust := r.tasks[taskCRL], r.tasks[taskRoots]
-	if !list.due() && !trust.due() {
+	if !list.Due() && !trust.Due() {
 		return false
 	}
 	ca, err := r.dial(enrol)
 	if err != nil {
-		list.failed(0)
-		trust.failed(0)
+		list.Failed(0)
+		trust.Failed(0)
 		return false
 	}
 	defer ca.Close()
 	changed := false
-	if trust.due() {
+	if trust.Due() {
 		changed = r.after(ctx, trust, rootsEvery, r.fetchRoots(ctx, ca)) || changed
 		r.config.Alive()
 	}
-	if list.due() && ctx.Err() == nil {
+	if list.Due() && ctx.Err() == nil {
 		every, news := r.fetchCRL(ctx, ca)
 		changed = r.after(ctx, list, every, news) || changed
 		r.config.Alive()
@@ -41,28 +43,28 @@ func (r *Role) upkeep(ctx context.Context) bool {
 var errUnchanged = errors.New("there is nothing new")
 
 // after paces a task by what came of it, and says whether something new did.
-func (r *Role) after(ctx context.Context, t *retry, every time.Duration, err error) bool {
+func (r *Role) after(ctx context.Context, t *pace.Retry, every time.Duration, err error) bool {
 	answer := (*est.Error)(nil)
 	switch {
 	case ctx.Err() != nil:
 		return false
 	case err == nil, errors.Is(err, errUnchanged):
-		t.done(every)
-		r.board.clear(ctx, aboutRegistrar)
+		t.Done(every)
+		r.board.Clear(ctx, board.AboutRegistrar)
 		return err == nil
 	case errors.As(err, &answer):
-		r.board.clear(ctx, aboutRegistrar)
+		r.board.Clear(ctx, board.AboutRegistrar)
 		if answer.Status == http.StatusNotFound { // it has none
-			t.done(every)
+			t.Done(every)
 			return false
 		}
-		t.failed(answer.RetryAfter)
+		t.Failed(answer.RetryAfter)
 	case errors.Is(err, errStore), errors.Is(err, est.ErrAnswer), errors.Is(err, serverauth.ErrCRLFormat),
 		errors.Is(err, serverauth.ErrCRLSignature), errors.Is(err, serverauth.ErrCRLOlder):
-		t.failed(0)
+		t.Failed(0)
 	default:
 		r.unreachable(ctx, t, serverauth.Explain(err))
-		t.failed(0)
+		t.Failed(0)
 	}
 	r.config.Log.Warn("ask the registrar", "error", err)
 	return false

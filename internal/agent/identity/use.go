@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"ward/internal/agent/identity/board"
 	"ward/internal/trust/enrolment"
 	"ward/internal/trust/finding"
 )
@@ -85,10 +86,10 @@ func (r *Role) lookAtRefusals(ctx context.Context) {
 	refused := r.refused
 	r.mu.Unlock()
 	if refused >= patience && len(r.reporting) > 0 {
-		r.board.raise(ctx, aboutEnrolment, finding.IdentityRenewal,
+		r.board.Raise(ctx, board.AboutEnrolment, finding.IdentityRenewal,
 			"the fleet refused the new certificate of generation %d %d times; the old one is used beside it", r.reporting[0].Number, refused)
-	} else if r.board.active[aboutEnrolment].Code == finding.IdentityRenewal && r.needs(enrolment.Reporting) == nothing {
-		r.board.clear(ctx, aboutEnrolment)
+	} else if r.board.Holds(board.AboutEnrolment) == finding.IdentityRenewal && r.needs(enrolment.Reporting) == nothing {
+		r.board.Clear(ctx, board.AboutEnrolment)
 	}
 }
 

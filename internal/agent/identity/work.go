@@ -4,10 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"net/http"
 	"time"
 
+	"ward/internal/agent/identity/board"
 	"ward/internal/agent/identity/issued"
+	"ward/internal/agent/identity/pace"
 	"ward/internal/device/est"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/enrolment"
@@ -22,6 +23,30 @@ var (
 	ErrNoRegistrar = errors.New("no registrar is configured: set identity.registrar, or enrol with files")
 )
 
+// task is something that is done at the registrar now and then.
+type task string
+
+const (
+	taskReporting task = "reporting"
+	taskService   task = "service"
+	taskCRL       task = "crl"
+	taskRoots     task = "roots"
+)
+
+const (
+	// bootPause is the pause after the TPM refused the service key. Within a boot
+	// only new approvals can change that.
+	bootPause = time.Hour
+	// crlEvery and rootsEvery are how often the registrar is asked for what changes
+	// seldom, spread by a quarter.
+	crlEvery   = 24 * time.Hour
+	rootsEvery = 7 * 24 * time.Hour
+	// crlLeast is the shortest pause, whatever a list says of its next update.
+	crlLeast = 10 * time.Minute
+	// patience is how often a registrar may be out of reach before that is said.
+	patience = 3
+)
+
 // work does what is due at the registrar. It says whether something new was
 // issued.
 func (r *Role) work(ctx context.Context) bool {
@@ -30,10 +55,10 @@ func (r *Role) work(ctx context.Context) bool {
 		return false
 	}
 	again := false
-	if kind := r.needs(enrolment.Reporting); kind != nothing && r.tasks[taskReporting].due() {
+	if kind := r.needs(enrolment.Reporting); kind != nothing && r.tasks[taskReporting].Due() {
 		again = r.attempt(ctx, enrolment.Reporting, kind) == nil
 	}
-	if kind := r.needs(enrolment.Service); kind != nothing && r.tasks[taskService].due() && len(r.reporting) > 0 && ctx.Err() == nil {
+	if kind := r.needs(enrolment.Service); kind != nothing && r.tasks[taskService].Due() && len(r.reporting) > 0 && ctx.Err() == nil {
 		again = r.attempt(ctx, enrolment.Service, kind) == nil || again
 	}
 	if len(r.reporting) > 0 && ctx.Err() == nil {
@@ -61,7 +86,7 @@ func (r *Role) needs(use enrolment.Use) need {
 	switch {
 	case len(have) > 0 && r.revoked():
 		return nothing
-	case len(have) > 0 && !r.now().Before(renewAt(have[0].leaf())):
+	case len(have) > 0 && !r.now().Before(pace.RenewAt(have[0].leaf())):
 		return renew
 	case len(have) > 0:
 		return nothing
@@ -69,14 +94,14 @@ func (r *Role) needs(use enrolment.Use) need {
 		return enrol
 	}
 	// A TPM that is gone or another one is no reason for a new key.
-	switch r.board.active[aboutReporting].Code {
+	switch r.board.Holds(board.AboutReporting) {
 	case finding.IdentityMissing, finding.IdentityExpired, finding.IdentityMismatch:
 		return enrol
 	}
 	return nothing
 }
 
-func (r *Role) revoked() bool { _, holds := r.board.active[aboutOwn]; return holds }
+func (r *Role) revoked() bool { return r.board.Holds(board.AboutOwn) != "" }
 
 // untilDue is how long nothing is to be done.
 func (r *Role) untilDue() time.Duration {
@@ -86,11 +111,11 @@ func (r *Role) untilDue() time.Duration {
 	wait := recheck
 	for use, t := range map[enrolment.Use]task{enrolment.Reporting: taskReporting, enrolment.Service: taskService} {
 		if r.needs(use) != nothing && (use == enrolment.Reporting || len(r.reporting) > 0) {
-			wait = min(wait, time.Until(r.tasks[t].next))
+			wait = min(wait, time.Until(r.tasks[t].Next))
 		}
 	}
 	if len(r.reporting) > 0 {
-		if left := renewAt(r.reporting[0].leaf()).Sub(r.now()); left > 0 {
+		if left := pace.RenewAt(r.reporting[0].leaf()).Sub(r.now()); left > 0 {
 			wait = min(wait, left)
 		}
 	}
@@ -108,12 +133,12 @@ func (r *Role) attempt(ctx context.Context, use enrolment.Use, kind need) error 
 		return ctx.Err()
 	}
 	if err == nil {
-		t.done(0)
-		r.board.clear(ctx, aboutOf(use))
-		r.board.clear(ctx, aboutRegistrar)
+		t.Done(0)
+		r.board.Clear(ctx, aboutOf(use))
+		r.board.Clear(ctx, board.AboutRegistrar)
 		r.setPending(use, "")
 		for _, u := range []task{taskCRL, taskRoots} {
-			r.tasks[u].next = time.Time{}
+			r.tasks[u].Next = time.Time{}
 		}
 		r.config.Log.Info("a certificate was issued", "use", use, "by", kind)
 		return nil
@@ -127,32 +152,32 @@ func (r *Role) attempt(ctx context.Context, use enrolment.Use, kind need) error 
 
 func aboutOf(use enrolment.Use) string {
 	if use == enrolment.Service {
-		return aboutService
+		return board.AboutService
 	}
-	return aboutEnrolment
+	return board.AboutEnrolment
 }
 
 // shut says whether the TPM refuses a key that is bound to the boot state. That
 // is no fault of the identity: the key waits for a boot that is approved.
-func (r *Role) shut(ctx context.Context, use enrolment.Use, t *retry, err error) bool {
+func (r *Role) shut(ctx context.Context, use enrolment.Use, t *pace.Retry, err error) bool {
 	switch {
 	case use != enrolment.Service:
 		return false
 	case errors.Is(err, ErrNoPolicy):
-		r.board.clear(ctx, aboutService)
+		r.board.Clear(ctx, board.AboutService)
 	case errors.Is(err, tpm.ErrRollback):
-		r.board.raise(ctx, aboutService, finding.IdentityRollback, "%s", oneLine(err))
+		r.board.Raise(ctx, board.AboutService, finding.IdentityRollback, "%s", oneLine(err))
 	case errors.Is(err, tpm.ErrBootState), errors.Is(err, tpm.ErrPolicy), errors.Is(err, tpm.ErrNoIndex), errors.Is(err, tpm.ErrNeverWritten):
-		r.board.raise(ctx, aboutService, finding.IdentityBootState, "%s", oneLine(err))
+		r.board.Raise(ctx, board.AboutService, finding.IdentityBootState, "%s", oneLine(err))
 	default:
 		return false
 	}
-	t.next = time.Now().Add(spread(bootPause))
+	t.Next = time.Now().Add(pace.Spread(bootPause))
 	return true
 }
 
 // failed sorts an error of an exchange: whom it is about, and when to try again.
-func (r *Role) failed(ctx context.Context, t *retry, about string, kind need, err error) {
+func (r *Role) failed(ctx context.Context, t *pace.Retry, about string, kind need, err error) {
 	r.config.Log.Warn("ask the registrar", "for", kind, "error", err)
 	code := finding.IdentityRefused
 	if kind == renew {
@@ -161,28 +186,28 @@ func (r *Role) failed(ctx context.Context, t *retry, about string, kind need, er
 	answer := (*est.Error)(nil)
 	switch {
 	case errors.As(err, &answer):
-		r.board.clear(ctx, aboutRegistrar)
-		if refusal(answer.Status) {
-			t.refused(answer.RetryAfter)
-			r.board.raise(ctx, about, code, "%s", oneLine(err))
+		r.board.Clear(ctx, board.AboutRegistrar)
+		if pace.Decision(answer.Status) {
+			t.Refused(answer.RetryAfter)
+			r.board.Raise(ctx, about, code, "%s", oneLine(err))
 			return
 		}
 	case errors.Is(err, issued.ErrProfile), errors.Is(err, est.ErrAnswer), errors.Is(err, tpm.ErrCredential),
 		errors.Is(err, tpm.ErrNoCertificate), errors.Is(err, tpm.ErrCertificateKey):
-		t.refused(0)
-		r.board.clear(ctx, aboutRegistrar)
-		r.board.raise(ctx, about, code, "%s", oneLine(err))
+		t.Refused(0)
+		r.board.Clear(ctx, board.AboutRegistrar)
+		r.board.Raise(ctx, about, code, "%s", oneLine(err))
 		return
 	case errors.Is(err, tpm.ErrOtherTPM), errors.Is(err, tpm.ErrNoKey):
-		t.failed(0)
-		r.board.raise(ctx, about, finding.IdentityOtherTPM, "%s", oneLine(err))
+		t.Failed(0)
+		r.board.Raise(ctx, about, finding.IdentityOtherTPM, "%s", oneLine(err))
 		return
-	case ofTPM(err), errors.Is(err, errStore):
-		t.failed(0) // the look at the identity says what is wrong
+	case pace.OfTPM(err), errors.Is(err, errStore):
+		t.Failed(0) // the look at the identity says what is wrong
 		return
 	default:
 		if reason := serverauth.Explain(err); reason.Step == serverauth.Admission {
-			r.board.raise(ctx, about, code, "%s", reason.Detail)
+			r.board.Raise(ctx, about, code, "%s", reason.Detail)
 		} else {
 			r.unreachable(ctx, t, reason)
 		}
@@ -191,43 +216,22 @@ func (r *Role) failed(ctx context.Context, t *retry, about string, kind need, er
 	if answer != nil {
 		after = answer.RetryAfter
 	}
-	t.failed(after)
-	if kind == renew && t.fails >= patience {
-		r.board.raise(ctx, about, finding.IdentityRenewal, "%s", oneLine(err))
+	t.Failed(after)
+	if kind == renew && t.Fails >= patience {
+		r.board.Raise(ctx, about, finding.IdentityRenewal, "%s", oneLine(err))
 	}
 }
 
 // unreachable says at once that a registrar is not the fleet's, and that it is not
 // there after some attempts.
-func (r *Role) unreachable(ctx context.Context, t *retry, reason serverauth.Refusal) {
+func (r *Role) unreachable(ctx context.Context, t *pace.Retry, reason serverauth.Refusal) {
 	if reason.Step != serverauth.Reach {
-		r.board.raise(ctx, aboutRegistrar, reason.Code, "registrar %s: %s", r.config.Registrar, reason.Detail)
+		r.board.Raise(ctx, board.AboutRegistrar, reason.Code, "registrar %s: %s", r.config.Registrar, reason.Detail)
 		return
 	}
-	if t.fails+1 >= patience {
-		r.board.raise(ctx, aboutRegistrar, finding.LinkRegistrar, "registrar %s: %s", r.config.Registrar, reason.Detail)
+	if t.Fails+1 >= patience {
+		r.board.Raise(ctx, board.AboutRegistrar, finding.LinkRegistrar, "registrar %s: %s", r.config.Registrar, reason.Detail)
 	}
-}
-
-// refusal says whether a status is a decision, and not a moment's trouble.
-func refusal(status int) bool {
-	switch status {
-	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return false // 401: the challenge has expired
-	}
-	return status >= 300 && status < 500
-}
-
-func ofTPM(err error) bool {
-	for _, e := range []error{
-		tpm.ErrAbsent, tpm.ErrTransport, tpm.ErrTimeout, tpm.ErrResponse, tpm.ErrTampered, tpm.ErrBusy, tpm.ErrExhausted, tpm.ErrLockout,
-		tpm.ErrAuthorization, tpm.ErrReset, tpm.ErrNotStarted, tpm.ErrFailure, tpm.ErrOccupied,
-	} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // trySigning finds out once in a boot, and again while it fails, whether the
@@ -235,19 +239,19 @@ func ofTPM(err error) bool {
 // clinical service is needed.
 func (r *Role) trySigning(ctx context.Context) {
 	t := r.tasks[taskService]
-	if len(r.service) == 0 || r.tried == r.service[0].Number || r.needs(enrolment.Service) != nothing || !t.due() {
+	if len(r.service) == 0 || r.tried == r.service[0].Number || r.needs(enrolment.Service) != nothing || !t.Due() {
 		return
 	}
 	digest := sha256.Sum256([]byte("ward: does the service key sign"))
 	_, err := r.service[0].signer.Sign(nil, digest[:], sha256Options)
 	if err == nil {
 		r.tried = r.service[0].Number
-		r.board.clear(ctx, aboutService)
+		r.board.Clear(ctx, board.AboutService)
 		r.setPending(enrolment.Service, "")
 		return
 	}
 	r.setPending(enrolment.Service, oneLine(err))
 	if !r.shut(ctx, enrolment.Service, t, err) {
-		t.failed(0)
+		t.Failed(0)
 	}
 }
