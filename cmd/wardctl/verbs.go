@@ -3,11 +3,16 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/factory"
+	"ward/cmd/wardctl/identity"
 	"ward/cmd/wardctl/logs"
 	"ward/cmd/wardctl/proof"
 )
 
 // verbs lists the program's verbs; each is made in a file of its own name.
 func verbs() []*cobra.Command {
-	return []*cobra.Command{newStatus(), newEvents(), newJournal(), newUpdate(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence()}
+	return []*cobra.Command{
+		newStatus(), newEvents(), newJournal(), newUpdate(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence(),
+		identity.New(), factory.NewProvision(), factory.NewDecommission(),
+	}
 }

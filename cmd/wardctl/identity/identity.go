@@ -1,0 +1,20 @@
+// Package identity is the verbs about the device's identity: what it is, how it is
+// enrolled without a network, whether the fleet takes it, and secrets that are
+// sealed beside it.
+package identity
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// New makes the verb identity.
+func New() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "identity",
+		Short: "Show this device's identity, enrol it, try it, and keep secrets with it",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newShow(), newEnroll(), newVerify(), newSeal(), newUnseal())
+	return cmd
+}
