@@ -37,6 +37,8 @@ type manufactured struct {
 	config    identity.Config
 	policyKey *ecdsa.PrivateKey
 	keys      *deviceKeys
+	socket    string // of the TPM
+	ca        string // folder of the fleet's authority
 
 	mu        sync.Mutex
 	approvals []policy.Approval
@@ -64,11 +66,12 @@ func manufacture(t testing.TB) *manufactured {
 	soft := swtpmtest.Start(t, true)
 	makers, err := soft.Makers()
 	check(t, err)
-	m := &manufactured{chip: tpm.NewLazy(soft.Socket), policyKey: serverauthtest.NewKey(t)}
+	m := &manufactured{chip: tpm.NewLazy(soft.Socket), policyKey: serverauthtest.NewKey(t), socket: soft.Socket}
 	t.Cleanup(func() { _ = m.chip.Close() })
 	key, err := policy.NewKey(&m.policyKey.PublicKey)
 	check(t, err)
 	dir := t.TempDir()
+	m.ca = filepath.Join(dir, "ca")
 	m.config = identity.Config{
 		State: filepath.Join(dir, "state"), Trust: filepath.Join(dir, "trust"), Tenant: "acme", Device: "pump-1", Recorder: m,
 		ServerName: "127.0.0.1",
@@ -142,12 +145,17 @@ func (m *manufactured) approve(t testing.TB) {
 // run runs the role until the test ends.
 func (m *manufactured) run(t testing.TB) *identity.Role {
 	t.Helper()
-	who := identity.New(m.config)
+	who, stop := m.start()
+	t.Cleanup(stop)
+	return who
+}
+
+func (m *manufactured) start() (who *identity.Role, stop func()) {
+	who = identity.New(m.config)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { _ = who.Run(ctx); close(done) }()
-	t.Cleanup(func() { cancel(); <-done })
-	return who
+	return who, sync.OnceFunc(func() { cancel(); <-done })
 }
 
 // The device's side and the fleet's, with a TPM: enrolment of both keys, a
