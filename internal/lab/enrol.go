@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"ward/internal/lab/backend"
 	"ward/internal/lab/pki"
+	"ward/internal/lab/works"
 )
 
 // startRegistrar starts the registrar, which registers the device when it enrols,
@@ -29,17 +29,7 @@ func (s *Stage) startRegistrar(ctx context.Context, wardfleet string) error {
 		return fmt.Errorf("set up registrar: %w", err)
 	}
 	s.Registrar, err = backend.StartRegistrar(ctx, s.PKI, wardfleet, backend.RegistrarConfig{
-		Tenant: Tenant, Dir: s.file("registrar"), Devices: s.devices(), Makers: makers, PolicyKey: s.file("policy.pem"), Serials: []string{DeviceID},
+		Tenant: works.Tenant, Dir: s.file("registrar"), Devices: s.devices(), Makers: makers, PolicyKey: s.file("policy.pem"), Serials: []string{DeviceID},
 	})
 	return err
-}
-
-// enrolled is what the registrar says of the device's enrolment.
-func (s *Stage) enrolled() string {
-	for line := range strings.Lines(s.Registrar.Log()) {
-		if strings.Contains(line, DeviceID) {
-			return strings.TrimSpace(line)
-		}
-	}
-	return ""
 }

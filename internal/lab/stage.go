@@ -15,6 +15,7 @@ import (
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
 	"ward/internal/lab/vm"
+	"ward/internal/lab/works"
 	"ward/internal/trust/event"
 	"ward/internal/trust/presence"
 )
@@ -76,12 +77,12 @@ func (s *Stage) set(ctx context.Context) error {
 	if s.Device, err = s.Manufacture(ctx, s.Image, s.Manifest, filepath.Join(s.dir, "device"), DeviceID); err != nil {
 		return fmt.Errorf("manufacture device: %w", err)
 	}
-	s.Line.Say("factory", "TPM made, keys of %s of %s made in it, volumes sealed to it, in %.1f s", DeviceID, Tenant, time.Since(begun).Seconds())
+	s.Line.Say("factory", "TPM made, keys of %s of %s made in it, volumes sealed to it, in %.1f s", DeviceID, works.Tenant, time.Since(begun).Seconds())
 	program, err := s.Program(ctx, "wardfleet")
 	if err != nil {
 		return err
 	}
-	if s.Broker, err = backend.StartBroker(ctx, s.PKI, backend.BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: Tenant, Devices: []string{DeviceID}}); err != nil {
+	if s.Broker, err = backend.StartBroker(ctx, s.PKI, backend.BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: works.Tenant, Devices: []string{DeviceID}}); err != nil {
 		return err
 	}
 	if err := s.startRegistrar(ctx, program); err != nil {
@@ -99,12 +100,12 @@ func (s *Stage) devices() string         { return s.file("devices") }
 func (s *Stage) file(name string) string { return filepath.Join(s.dir, name) }
 
 // AK is the file of the device's attestation key, the public part.
-func (s *Stage) AK() string { return filepath.Join(s.dir, "device", akFile) }
+func (s *Stage) AK() string { return filepath.Join(s.dir, "device", works.AKFile) }
 
 // Boot boots the device with the kernel image that lies on its disk and waits
 // until its system is up.
 func (s *Stage) Boot(ctx context.Context) error {
-	m, err := s.boot(ctx, s.vmConfig())
+	m, err := s.Start(ctx, s.vmConfig())
 	s.vm = m
 	s.used = s.used || err == nil
 	return err
@@ -121,7 +122,7 @@ func (s *Stage) PutKernel(ctx context.Context, file string) error {
 
 // PowerOff stops the running device in order.
 func (s *Stage) PowerOff(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	ctx, cancel := context.WithTimeout(ctx, works.StopTime)
 	defer cancel()
 	return s.vm.Shutdown(ctx)
 }

@@ -16,6 +16,7 @@ import (
 	"ward/internal/lab/disk"
 	"ward/internal/lab/image"
 	"ward/internal/lab/vm"
+	"ward/internal/lab/works"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/volume"
@@ -82,11 +83,11 @@ func stolenDisk(ctx context.Context, s *Stage) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, fmt.Errorf("move disk: %w", err)
 	}
-	paper, err := os.ReadFile(filepath.Join(s.Device.Dir, recoveryFile))
+	paper, err := os.ReadFile(filepath.Join(s.Device.Dir, works.RecoveryFile))
 	if err != nil {
 		return Outcome{}, err
 	}
-	searched, err := bench.Search(ctx, s.Image, thief.Disk(), string(paper), plantedPatient, DeviceID)
+	searched, err := bench.Search(ctx, s.Image, thief.Disk(), string(paper), works.PlantedPatient, DeviceID)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -94,7 +95,7 @@ func stolenDisk(ctx context.Context, s *Stage) (Outcome, error) {
 	mark, begun := s.Fleet.Mark(), time.Now()
 	config := s.vmConfig()
 	config.Device = thief
-	if s.vm, err = s.boot(ctx, config); err != nil {
+	if s.vm, err = s.Start(ctx, config); err != nil {
 		return Outcome{}, fmt.Errorf("boot with another TPM: %w", err)
 	}
 	defer func() { s.vm.Kill(); s.vm = nil }()
@@ -142,19 +143,19 @@ func holds(all []finding.Finding, code finding.Code) bool {
 // drill before has put there.
 func (s *Stage) reinstall(ctx context.Context) error {
 	return s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{
-		image.BootFile: {Host: s.Image.UKIs[image.Release].Path, Mode: 0o644},
-		releaseFile:    {Data: s.Manifest, Mode: 0o644},
+		image.BootFile:    {Host: s.Image.UKIs[image.Release].Path, Mode: 0o644},
+		works.ReleaseFile: {Data: s.Manifest, Mode: 0o644},
 	})
 }
 
 // moveDisk makes a machine with a TPM that was manufactured with the same keys of
 // the manufacturer, and puts the stage's disk and variable store into it.
 func (s *Stage) moveDisk(ctx context.Context) (*vm.Device, error) {
-	thief, err := vm.NewDevice(ctx, s.file("thief"), s.deviceConfig(s.Image))
+	thief, err := vm.NewDevice(ctx, s.file("thief"), s.DeviceConfig(s.Image))
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.provision(ctx, thief, "stranger"); err != nil {
+	if _, err := s.Provision(ctx, thief, "stranger"); err != nil {
 		return nil, err
 	}
 	return thief, errors.Join(disk.CopyFile(thief.Disk(), s.Device.Disk()), disk.CopyFile(thief.Variables(), s.Device.Variables()))
@@ -186,7 +187,7 @@ func (s *Stage) bedsideStatus(ctx context.Context) (localapi.Status, error) {
 // somebody does who wants the device to write its data in the open. Nothing of
 // them is mounted.
 func plainVolumes(ctx context.Context, s *Stage) (Outcome, error) {
-	if err := s.Image.NewDisk(ctx, s.Device.Disk(), image.Contents{UKI: s.Image.UKIs[image.Release].Path, ESP: map[string]disk.File{releaseFile: {Data: s.Manifest, Mode: 0o644}}}); err != nil {
+	if err := s.Image.NewDisk(ctx, s.Device.Disk(), image.Contents{UKI: s.Image.UKIs[image.Release].Path, ESP: map[string]disk.File{works.ReleaseFile: {Data: s.Manifest, Mode: 0o644}}}); err != nil {
 		return Outcome{}, err
 	}
 	s.Line.Say("attack", "plain file systems in the partitions of the volumes")

@@ -2,6 +2,7 @@ package enrolment_test
 
 import (
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"os"
@@ -74,5 +75,20 @@ func TestCapturedRequests(t *testing.T) {
 	}
 	if !proofs[0].AK().Equal(proofs[1].AK()) || proofs[0].EK() == proofs[1].EK() {
 		t.Error("one attestation key and two endorsement keys were captured")
+	}
+}
+
+// BenchmarkVerify is the registrar's part of an enrolment: judging the request and
+// making the credential.
+func BenchmarkVerify(b *testing.B) {
+	r, terms := readCapture(b, "swtpm-rsa2048.json")
+	for b.Loop() {
+		p, err := r.Verify(terms)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := p.Credential(rand.Reader); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
