@@ -13,6 +13,6 @@ import (
 func verbs() []*cobra.Command {
 	return []*cobra.Command{
 		newStatus(), newEvents(), newJournal(), newUpdate(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence(),
-		identity.New(), factory.NewProvision(), factory.NewDecommission(),
+		identity.New(defaultSocket), factory.NewProvision(), factory.NewDecommission(),
 	}
 }

@@ -84,7 +84,7 @@ func build(t *testing.T) string {
 				t.Fatal(err)
 			}
 		}
-		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, name), "ward/cmd/"+name)
+		cmd := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, name), "ward/cmd/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v: %s", name, err, out)

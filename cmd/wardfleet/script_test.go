@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -22,6 +23,8 @@ import (
 	"ward/internal/lab/backend"
 	"ward/internal/lab/pki"
 	"ward/internal/scripttest"
+	"ward/internal/trust/enrolment"
+	"ward/internal/trust/enrolment/enrolmenttest"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -33,7 +36,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"wardfleet": main})
 }
 
-// Each script has the lab's keys in $PKI. "broker" starts a real broker at
+// Each script has the lab's keys in $PKI. "apply SERIAL FILE" makes a device, or
+// takes the one that has this serial number, and writes its application; its TPM's
+// maker is in makers/, the policy key in policy.pem. "open SERIAL FILE" opens an
+// answer as its TPM does, and writes USE.pem. "port NAME" finds a free port. "broker" starts a real broker at
 // $BROKER; "device FIRST LAST" is a device that sends these records of its
 // chain.
 func TestScripts(t *testing.T) {
@@ -47,15 +53,69 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PKI", keys)
+			env.Values[factoryKey{}] = &factory{devices: make(map[string]*enrolmenttest.Device)}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": scripttest.Status,
 			"broker": func(ts *testscript.TestScript, _ bool, _ []string) { startBroker(t, ts, authority) },
 			"port":   port,
+			"apply":  func(ts *testscript.TestScript, _ bool, args []string) { apply(t, ts, args) },
+			"open":   openAnswer,
 			"device": func(ts *testscript.TestScript, _ bool, args []string) { device(t, ts, authority, args) },
 		},
 	})
+}
+
+// factory is where a script's devices come from.
+type factory struct {
+	maker   *enrolmenttest.Maker
+	devices map[string]*enrolmenttest.Device
+}
+
+type factoryKey struct{}
+
+func apply(t *testing.T, ts *testscript.TestScript, args []string) {
+	f := ts.Value(factoryKey{}).(*factory)
+	if f.maker == nil {
+		f.maker = enrolmenttest.NewMaker(t)
+		ts.Check(os.MkdirAll(ts.MkAbs("makers"), 0o755))
+		ts.Check(os.WriteFile(ts.MkAbs("makers/maker.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.maker.Root.Raw}), 0o644))
+		text, err := pki.PublicPEM(f.maker.PolicySigner.Public())
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs("policy.pem"), text, 0o644))
+	}
+	d := f.devices[args[0]]
+	if d == nil {
+		d = f.maker.NewDevice(t, args[0])
+		f.devices[args[0]] = d
+	}
+	a := enrolment.Application{Request: d.Request("acme")}
+	for _, use := range []enrolment.Use{enrolment.Reporting, enrolment.Service} {
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, d.Signer(use))
+		ts.Check(err)
+		a.CSRs = append(a.CSRs, der)
+	}
+	b, err := enrolment.EncodeApplication(a)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o644))
+}
+
+func openAnswer(ts *testscript.TestScript, _ bool, args []string) {
+	d := ts.Value(factoryKey{}).(*factory).devices[args[0]]
+	b, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	answer, err := enrolment.ParseAnswer(b)
+	ts.Check(err)
+	issued, err := answer.Open(d.Activate(answer.Credential))
+	ts.Check(err)
+	for use, chain := range issued.Chains {
+		var text []byte
+		for _, der := range chain {
+			text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(string(use)+".pem"), text, 0o644))
+	}
 }
 
 // port puts a free port of 127.0.0.1 into a variable: port NAME.

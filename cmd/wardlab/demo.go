@@ -9,11 +9,12 @@ import (
 	"ward/internal/cli"
 	"ward/internal/lab"
 	"ward/internal/lab/timeline"
+	"ward/internal/lab/works"
 )
 
 // openLab opens the lab of the clone that the command runs in.
 func openLab(w io.Writer) (*lab.Lab, error) {
-	root, err := lab.ModuleRoot(".")
+	root, err := works.ModuleRoot(".")
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ type Config struct {
 	ReleaseThreshold int  // distinct release keys that must have signed
 	Paths            Paths
 	TPM              TPM
+	Identity         Identity
 	Uplink           Uplink
 	Journal          Journal
 	Log              Log
@@ -39,6 +40,13 @@ type Paths struct {
 // TPM names the TPM.
 type TPM struct {
 	Device string // resource-managed device file
+}
+
+// Identity says who issues the device's certificates.
+type Identity struct {
+	Registrar  string // https://host:port; empty: certificates come by files
+	ServerName string // name that the registrar's certificate must carry; empty for the address's own
+	SerialFile string // where the hardware's serial number is read; empty: it is not compared
 }
 
 // Uplink says how to reach the fleet's broker.
@@ -89,6 +97,7 @@ func Default() Config {
 			SysFS:      "/sys",
 		},
 		TPM:       TPM{Device: "/dev/tpmrm0"},
+		Identity:  Identity{SerialFile: "/sys/class/dmi/id/product_serial"},
 		Uplink:    Uplink{Enabled: true, Keepalive: 30 * time.Second},
 		Journal:   Journal{MaxBytes: 16 << 20},
 		Log:       Log{Level: "info", Format: "text"},

@@ -54,6 +54,10 @@ var keys = []key{
 
 	{"tpm.device", func(c *Config) any { return &c.TPM.Device }, absolute, "Device file of the TPM behind the kernel's resource manager."},
 
+	{"identity.registrar", func(c *Config) any { return &c.Identity.Registrar }, registrar, "Registrar that enrols the device and renews its certificates. Empty: none is asked, and certificates come by files."},
+	{"identity.server_name", func(c *Config) any { return &c.Identity.ServerName }, orEmpty(serverName), "Name that the registrar's certificate must carry. Empty: the address's own."},
+	{"identity.serial_file", func(c *Config) any { return &c.Identity.SerialFile }, orEmpty(absolute), "File with the hardware's serial number, which is compared with the one that manufacture fixed. Empty: it is not compared."},
+
 	{"uplink.enabled", func(c *Config) any { return &c.Uplink.Enabled }, anything, "Report to the fleet. When false, events stay on the device."},
 	{"uplink.brokers", func(c *Config) any { return &c.Uplink.Brokers }, brokers, "Brokers, tried in order. Must be there when the uplink is enabled."},
 	{"uplink.server_name", func(c *Config) any { return &c.Uplink.ServerName }, serverName, "Name that the broker's certificate must carry. Must be there when the uplink is enabled."},
@@ -241,6 +245,25 @@ var serverName = bound{"host name or IP address", func(value any) error {
 	}
 	return nil
 }}
+
+// orEmpty is a bound that also takes the empty text.
+func orEmpty(b bound) bound {
+	return bound{b.words + ", or empty", func(value any) error {
+		if value == "" {
+			return nil
+		}
+		return b.check(value)
+	}}
+}
+
+var registrar = orEmpty(bound{"https://host[:port]", func(value any) error {
+	address := value.(string)
+	u, err := url.Parse(address)
+	if err != nil || len(address) > maxText || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return fmt.Errorf("%q is not the address of a registrar: write https://host:port", shorten(address))
+	}
+	return nil
+}})
 
 var brokers = bound{fmt.Sprintf("tls://host:port or wss://host[:port]/path, at most %d", maxBrokers), func(value any) error {
 	list := value.([]string)

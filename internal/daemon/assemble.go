@@ -2,21 +2,15 @@ package daemon
 
 import (
 	"context"
-	"crypto"
-	"errors"
-	"fmt"
 	"path/filepath"
 	"time"
 
 	"ward/internal/agent/attester"
 	"ward/internal/agent/health"
-	"ward/internal/agent/identity"
-	"ward/internal/agent/identity/idstore"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
-	"ward/internal/trust/enrolment"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
 )
@@ -36,6 +30,10 @@ const birthWait = 10 * time.Second
 // technician's and the host application's).
 const readerGroup = 902
 
+// signerGroup (wardsign) is the group whose members may use the device's keys
+// through the local socket. They need to be readers too, to open it.
+const signerGroup = 903
+
 // worryAfter is the silence after which the fleet should worry.
 const worryAfter = 15 * time.Minute
 
@@ -50,13 +48,13 @@ func (d *daemon) assemble() {
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
-	who := identity.New(identity.Config{
-		State: d.config.Paths.State, Trust: d.config.Paths.Trust, Tenant: d.source.Tenant, Device: d.source.Device,
-		Floor: boot.builtAt, Keys: reporting{chip, idstore.Open(d.config.Paths.State)}, Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
-	})
-	d.add("identity", slowBound, who.Run)
-
 	var link *uplink.Uplink
+	who := d.assembleIdentity(chip, boot, func() time.Time {
+		if link == nil {
+			return time.Time{}
+		}
+		return link.Status().FleetTime
+	})
 	if d.config.Uplink.Enabled && len(d.config.Uplink.Brokers) > 0 {
 		receipts, err := anchors.Keys(filepath.Join(d.config.Paths.Trust, "receipt"))
 		if err != nil {
@@ -74,7 +72,7 @@ func (d *daemon) assemble() {
 					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
 				}
 			},
-			Receipts: receipts, Challenges: challenges, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.journal, Credentials: who,
+			Receipts: receipts, Challenges: challenges, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.journal, Credentials: who, Outcome: who.Outcome,
 			Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
 		d.add("uplink", slowBound, func(ctx context.Context) error {
@@ -82,15 +80,17 @@ func (d *daemon) assemble() {
 			return link.Run(ctx)
 		})
 	}
+	use := newKeyUse(who, d.journal)
 	api := localapi.New(localapi.Config{
-		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Journal: d.journal,
+		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Signers: []uint32{signerGroup}, Journal: d.journal,
 		Alive: d.alive("localapi"), Log: d.log.With("role", "localapi"),
 		Status: func() localapi.Status {
 			s := d.status(boot, who, link, conditions)
 			s.Update = describeUpdate(gate.Status())
+			s.Identity.Signed = use.count.Load()
 			return s
 		},
-		Actions: []localapi.Action{confirmUpdate(gate)},
+		Actions: append(use.actions(), confirmUpdate(gate)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }
@@ -99,26 +99,6 @@ func (d *daemon) assemble() {
 // and may be still for as long as they are.
 func (d *daemon) add(name string, bound time.Duration, run func(context.Context) error) {
 	d.roles = append(d.roles, role{name, bound, run})
-}
-
-// reporting gives the identity its key.
-type reporting struct {
-	chip  *tpm.Lazy
-	store *idstore.Store
-}
-
-// signTimeout bounds one signature with the waiting for other commands.
-const signTimeout = 10 * time.Second
-
-// ReportingKey is the newest reporting key that has a certificate.
-func (r reporting) ReportingKey(ctx context.Context) (crypto.Signer, error) {
-	all, err := r.store.Generations(enrolment.Reporting)
-	for _, g := range all {
-		if g.Chain != nil {
-			return r.chip.BlobSigner(ctx, tpm.Blob{Public: g.Key.Public, Private: g.Key.Private}, nil, signTimeout)
-		}
-	}
-	return nil, errors.Join(err, fmt.Errorf("look for the reporting key: %w", tpm.ErrNoKey))
 }
 
 // prover has the attester answer the fleet's questions.

@@ -23,7 +23,7 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 			Epoch: j.Epoch, Sequence: j.Sequence, Durable: j.Durable, Acknowledged: j.Acknowledged, Head: j.Head.String(),
 			Bytes: j.Bytes, MaxBytes: j.MaxBytes, Lost: j.Lost, Error: j.Error,
 		},
-		Identity: localapi.Identity{State: id.State, NotAfter: id.NotAfter, Detail: id.Detail},
+		Identity: describeIdentity(id),
 		Volumes:  d.volumeStatus(),
 		Link:     localapi.Link{State: "off", Session: d.session},
 		Memory:   localapi.Memory{ResidentKiB: resident()},

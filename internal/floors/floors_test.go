@@ -64,6 +64,25 @@ func TestDaemonLinksTheDeviceListAlone(t *testing.T) {
 	}
 }
 
+// The program of the early boot links less: no network, no configuration.
+//
+// Verifies: SR-026
+func TestUnlockerLinksTheTPMAlone(t *testing.T) {
+	linked := list(t, "-deps", "./cmd/wardunlock")
+	for _, line := range foreignToDevice(linked) {
+		t.Error(line)
+	}
+	allowed := []string{"ward", "github.com/google/go-tpm", "golang.org/x/sys"}
+	for _, l := range linked {
+		if l.Module != nil && !slices.Contains(allowed, l.Module.Path) {
+			t.Errorf("ward/cmd/wardunlock links %s of %s", l.ImportPath, l.Module.Path)
+		}
+	}
+	if !slices.ContainsFunc(linked, func(l listing) bool { return l.ImportPath == "ward/internal/device/tpm" }) {
+		t.Error("ward/cmd/wardunlock does not link ward/internal/device/tpm: this test looks at the wrong program")
+	}
+}
+
 func TestForeignModuleIsFound(t *testing.T) {
 	linked := []listing{
 		{ImportPath: "net/http", Standard: true},

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
 	"ward/internal/lab/timeline"
+	"ward/internal/lab/works"
 	"ward/internal/trust/event"
 	"ward/internal/trust/presence"
 )
@@ -44,7 +46,7 @@ func (w timelineOf) Write(b []byte) (int, error) {
 func TestDevice(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	root, err := ModuleRoot(".")
+	root, err := works.ModuleRoot(".")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +79,9 @@ func TestDevice(t *testing.T) {
 	t.Run("the fleet's receipts free the records", func(t *testing.T) { receipts(ctx, t, s) })
 	t.Run("the resident memory after a minute", func(t *testing.T) { memory(ctx, t, s) })
 	t.Run("a killed daemon is seen and comes back", func(t *testing.T) { killed(ctx, t, s) })
+	var service *x509.Certificate
+	t.Run("the device has enrolled over EST, and its service key signs", func(t *testing.T) { service = enrolled(ctx, t, s) })
+	t.Run("certificates are renewed with new keys", func(t *testing.T) { service = renewed(ctx, t, s, service) })
 	t.Run("a clean stop takes leave", func(t *testing.T) {
 		mark := s.Fleet.Mark()
 		if err := s.PowerOff(ctx); err != nil {
@@ -89,7 +94,7 @@ func TestDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("the next release boots as predicted from the golden boot", func(t *testing.T) { nextRelease(ctx, t, s) })
+	t.Run("the next release boots as predicted from the golden boot", func(t *testing.T) { nextRelease(ctx, t, s, service) })
 	t.Run("a signed image with another command line is contraindicated", func(t *testing.T) {
 		if _, err := alteredCommandLine(ctx, s); err != nil {
 			t.Fatal(err)
@@ -98,6 +103,7 @@ func TestDevice(t *testing.T) {
 		predicted(ctx, t, s)
 	})
 	t.Run("with an altered boot the data volume stays shut and the pump runs", func(t *testing.T) { dataShut(ctx, t, s) })
+	t.Run("with an altered boot the service key is refused and the reporting key works", func(t *testing.T) { serviceRefused(ctx, t, s) })
 	t.Run("an unsigned image is refused and the silence is reported", func(t *testing.T) {
 		if _, err := unsignedKernel(ctx, s); err != nil {
 			t.Fatal(err)
@@ -158,7 +164,7 @@ func (r *independent) await(t *testing.T, text string) {
 }
 
 func eventLogAgrees(ctx context.Context, t *testing.T, s *Stage) {
-	log, measured, err := bootRecord(ctx, s.vm)
+	log, measured, err := works.BootRecord(ctx, s.vm)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +269,7 @@ func unprivileged(ctx context.Context, t *testing.T, s *Stage) {
 
 func bedside(ctx context.Context, t *testing.T, s *Stage) {
 	st := status(ctx, t, s)
-	if st.Verdict.Tier != "affirming" || !st.Release.Verified || st.Release.Version != Version || st.Link.State != "connected" || st.Device != DeviceID || st.Tenant != Tenant {
+	if st.Verdict.Tier != "affirming" || !st.Release.Verified || st.Release.Version != works.Version || st.Link.State != "connected" || st.Device != DeviceID || st.Tenant != works.Tenant {
 		t.Errorf("status says %+v", st)
 	}
 	if r, err := s.vm.Run(ctx, "/usr/bin/wardctl", "status"); err == nil {
@@ -350,7 +356,7 @@ func memory(ctx context.Context, t *testing.T, s *Stage) {
 }
 
 // nextRelease installs and boots a release that no device has booted before.
-func nextRelease(ctx context.Context, t *testing.T, s *Stage) {
+func nextRelease(ctx context.Context, t *testing.T, s *Stage, service *x509.Certificate) {
 	next, err := s.nextImage(ctx, nextVersion)
 	if err != nil {
 		t.Fatal(err)
@@ -363,12 +369,13 @@ func nextRelease(ctx context.Context, t *testing.T, s *Stage) {
 		t.Fatal(err)
 	}
 	volumesKept(ctx, t, s)
+	sameServiceKey(ctx, t, s, service)
 	if err := s.PowerOff(ctx); err != nil {
 		t.Fatal(err)
 	}
 	s.vm = nil
 	// The attacks that follow are held against the first release again.
-	err = s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{releaseFile: {Data: s.Manifest, Mode: 0o644}})
+	err = s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{works.ReleaseFile: {Data: s.Manifest, Mode: 0o644}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +384,7 @@ func nextRelease(ctx context.Context, t *testing.T, s *Stage) {
 // predicted holds the registers of the running device, which was booted from
 // the debug image, against those computed from the image alone.
 func predicted(ctx context.Context, t *testing.T, s *Stage) {
-	_, measured, err := bootRecord(ctx, s.vm)
+	_, measured, err := works.BootRecord(ctx, s.vm)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"ward/internal/lab/image"
 	"ward/internal/lab/stranger"
 	"ward/internal/lab/vm"
+	"ward/internal/lab/works"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -43,7 +44,10 @@ func Drills() []Drill {
 		{"altered-command-line", "a correctly signed kernel image with another command line is booted", true, alteredCommandLine},
 		{"predict-next", "the next release boots as predicted; with one byte of its initramfs changed it does not", false, predictNext},
 		{"long-list", "thousands of strange programs make the measurement list long; what following it costs is measured", false, followLongList},
+		{"renewal-power-cuts", "the power is cut in the middle of renewals: the device comes back with an identity", false, renewalPowerCuts},
+		{"rollback", "after a confirmed update the release before is installed again: data and service key stay shut", false, rollback},
 		{"stolen-disk", "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", false, stolenDisk},
+		{"plain-volumes", "plain file systems are put in the place of the encrypted volumes: neither is mounted", false, plainVolumes},
 		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
 	}
 }
@@ -82,7 +86,7 @@ func (s *Stage) goodBoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if at := attested.Verdict; at.Verdict != appraisal.Affirming && birth.Status.Release == Version {
+	if at := attested.Verdict; at.Verdict != appraisal.Affirming && birth.Status.Release == works.Version {
 		return s.explain(fmt.Errorf("the fleet's own verdict on the untouched device is %s (%v): %+v", at.Verdict, at.Claims, at.Findings))
 	}
 	why := ""

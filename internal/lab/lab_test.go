@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"ward/internal/lab/works"
 )
 
 func TestModuleRoot(t *testing.T) {
@@ -14,7 +16,7 @@ func TestModuleRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{".", "..", "../..", "image"} {
-		if got, err := ModuleRoot(dir); err != nil || got != want {
+		if got, err := works.ModuleRoot(dir); err != nil || got != want {
 			t.Errorf("from %s: %q, %v; want %q", dir, got, err, want)
 		}
 	}
@@ -22,7 +24,7 @@ func TestModuleRoot(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(other, "go.mod"), []byte("module other\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := ModuleRoot(other); err == nil || !strings.Contains(err.Error(), "run it in a clone") {
+	if got, err := works.ModuleRoot(other); err == nil || !strings.Contains(err.Error(), "run it in a clone") {
 		t.Errorf("of another module: %q, %v", got, err)
 	}
 }

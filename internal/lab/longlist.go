@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"time"
 )
 
@@ -22,7 +19,7 @@ func followLongList(ctx context.Context, s *Stage) (Outcome, error) {
 	if err := s.goodBoot(ctx); err != nil {
 		return Outcome{}, err
 	}
-	program, err := s.guestProgram(ctx, "longlist")
+	program, err := s.GuestProgram(ctx, "longlist")
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -65,16 +62,4 @@ func followLongList(ctx context.Context, s *Stage) (Outcome, error) {
 		Attack: fmt.Sprintf("%d strange programs", last.Entries-first.Entries), After: took,
 		Seen: fmt.Sprintf("verdict %s over %d entries; a kept descriptor reads the next one in %.0f µs, at %d entries %.0f µs", at.Verdict, at.IMAEntries, last.KeptUS, first.Entries, first.KeptUS),
 	}, nil
-}
-
-// guestProgram compiles a program that runs inside the virtual device only.
-func (l *Lab) guestProgram(ctx context.Context, name string) ([]byte, error) {
-	out := filepath.Join(l.Dir, "bin", name)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, "./board/qemu-x86_64/guest/"+name)
-	cmd.Dir = l.Root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	if b, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("compile %s: %w: %s", name, err, b)
-	}
-	return os.ReadFile(out)
 }

@@ -11,6 +11,7 @@ import (
 	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
+	"ward/internal/lab/works"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/release"
@@ -26,7 +27,7 @@ const (
 // nextImage makes an image of the next release; the text stands in its
 // initramfs.
 func (s *Stage) nextImage(ctx context.Context, text string) (*image.Image, error) {
-	return s.builder.Variant(ctx, s.Image, nextVersion, map[string][]byte{nextFile: []byte(text)}, nextWords)
+	return s.Builder.Variant(ctx, s.Image, nextVersion, map[string][]byte{nextFile: []byte(text)}, nextWords)
 }
 
 // predictNext predicts the next release from the profile of the one golden
@@ -74,8 +75,8 @@ func (s *Stage) installNext(ctx context.Context, next *image.Image) (release.Boo
 		s.Line.Say("device", "switched off in order")
 	}
 	err = s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{
-		image.BootFile: {Host: next.UKIs[image.Release].Path, Mode: 0o644},
-		releaseFile:    {Data: manifest, Mode: 0o644},
+		image.BootFile:    {Host: next.UKIs[image.Release].Path, Mode: 0o644},
+		works.ReleaseFile: {Data: manifest, Mode: 0o644},
 	})
 	if err != nil {
 		return release.Boot{}, err
@@ -90,7 +91,7 @@ func (s *Stage) bootNext(ctx context.Context, next *image.Image, predicted relea
 	if err := s.goodBoot(ctx); err != nil {
 		return 0, err
 	}
-	_, measured, err := bootRecord(ctx, s.vm)
+	_, measured, err := works.BootRecord(ctx, s.vm)
 	if err != nil {
 		return 0, err
 	}
@@ -151,7 +152,7 @@ func (s *Stage) oneByte(ctx context.Context, predicted release.Boot) (string, ti
 		named = eventWords(*f.Event.Finding)
 		s.Line.Say("fleet", "%s: %s: %s", f.Device, named, f.Event.Finding.Found)
 	}
-	log, measured, err := bootRecord(ctx, s.vm)
+	log, measured, err := works.BootRecord(ctx, s.vm)
 	if err != nil {
 		return "", 0, err
 	}

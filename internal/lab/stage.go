@@ -14,9 +14,8 @@ import (
 	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
-	"ward/internal/lab/pki"
-	"ward/internal/lab/tool"
 	"ward/internal/lab/vm"
+	"ward/internal/lab/works"
 	"ward/internal/trust/event"
 	"ward/internal/trust/presence"
 )
@@ -32,11 +31,12 @@ const alertTime = 60 * time.Second
 // drill plays on.
 type Stage struct {
 	*Lab
-	Image    *image.Image
-	Manifest []byte
-	Device   *vm.Device
-	Broker   *backend.Broker
-	Fleet    *backend.Fleet
+	Image     *image.Image
+	Manifest  []byte
+	Device    *vm.Device
+	Broker    *backend.Broker
+	Registrar *backend.Registrar
+	Fleet     *backend.Fleet
 
 	dir  string
 	vm   *vm.VM
@@ -77,56 +77,42 @@ func (s *Stage) set(ctx context.Context) error {
 	if s.Device, err = s.Manufacture(ctx, s.Image, s.Manifest, filepath.Join(s.dir, "device"), DeviceID); err != nil {
 		return fmt.Errorf("manufacture device: %w", err)
 	}
-	s.Line.Say("factory", "TPM made, keys made in it, certificate for %s of %s issued, in %.1f s", DeviceID, Tenant, time.Since(begun).Seconds())
+	s.Line.Say("factory", "TPM made, keys of %s of %s made in it, volumes sealed to it, in %.1f s", DeviceID, works.Tenant, time.Since(begun).Seconds())
 	program, err := s.Program(ctx, "wardfleet")
 	if err != nil {
 		return err
 	}
-	if s.Broker, err = backend.StartBroker(ctx, s.PKI, backend.BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: Tenant, Devices: []string{DeviceID}}); err != nil {
+	if s.Broker, err = backend.StartBroker(ctx, s.PKI, backend.BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: works.Tenant, Devices: []string{DeviceID}}); err != nil {
 		return err
 	}
-	if err := s.enrol(ctx, program); err != nil {
+	if err := s.startRegistrar(ctx, program); err != nil {
 		return err
 	}
 	released := backend.Released{Devices: s.devices(), Manifest: s.file("release.dsse"), Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.file("release.pem")}
 	if s.Fleet, err = backend.StartFleet(s.PKI, program, s.Broker.Address(), s.dir, released); err != nil {
 		return err
 	}
-	s.Line.Say("fleet", "mosquitto on 127.0.0.1:%d (TLS 1.3, client certificates, access list), wardfleet listens and asks", s.Broker.Port)
+	s.Line.Say("fleet", "mosquitto on 127.0.0.1:%d (TLS 1.3, client certificates, access list), registrar on :%d, wardfleet listens and asks", s.Broker.Port, s.Registrar.Port)
 	return nil
-}
-
-// enrol tells the fleet what it judges the device by: its attestation key, the
-// release, and who signs releases.
-func (s *Stage) enrol(ctx context.Context, wardfleet string) error {
-	key, err := pki.PublicPEM(s.PKI.Release.Public())
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(os.WriteFile(s.file("release.pem"), key, 0o644), os.WriteFile(s.file("release.dsse"), s.Manifest, 0o644), os.MkdirAll(s.devices(), 0o755)); err != nil {
-		return err
-	}
-	_, err = tool.Run(ctx, wardfleet, "devices", "add", Tenant, DeviceID, "--devices", s.devices(), "--ak", s.AK())
-	return err
 }
 
 func (s *Stage) devices() string         { return s.file("devices") }
 func (s *Stage) file(name string) string { return filepath.Join(s.dir, name) }
 
 // AK is the file of the device's attestation key, the public part.
-func (s *Stage) AK() string { return filepath.Join(s.dir, "device", akFile) }
+func (s *Stage) AK() string { return filepath.Join(s.dir, "device", works.AKFile) }
 
 // Boot boots the device with the kernel image that lies on its disk and waits
 // until its system is up.
 func (s *Stage) Boot(ctx context.Context) error {
-	m, err := s.boot(ctx, s.vmConfig())
+	m, err := s.Start(ctx, s.vmConfig())
 	s.vm = m
 	s.used = s.used || err == nil
 	return err
 }
 
 func (s *Stage) vmConfig() vm.Config {
-	return vm.Config{Device: s.Device, Firmware: s.Image.Firmware, BrokerPort: s.Broker.Port}
+	return vm.Config{Device: s.Device, Firmware: s.Image.Firmware, BrokerPort: s.Broker.Port, RegistrarPort: s.Registrar.Port, Serial: DeviceID}
 }
 
 // PutKernel replaces the kernel image on the device's disk.
@@ -136,7 +122,7 @@ func (s *Stage) PutKernel(ctx context.Context, file string) error {
 
 // PowerOff stops the running device in order.
 func (s *Stage) PowerOff(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	ctx, cancel := context.WithTimeout(ctx, works.StopTime)
 	defer cancel()
 	return s.vm.Shutdown(ctx)
 }
@@ -148,6 +134,9 @@ func (s *Stage) Close() {
 	}
 	if s.Fleet != nil {
 		s.Fleet.Stop()
+	}
+	if s.Registrar != nil {
+		s.Registrar.Stop()
 	}
 	if s.Broker != nil {
 		s.Broker.Stop()

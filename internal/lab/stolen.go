@@ -6,19 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"strings"
+	"path/filepath"
 	"time"
 
 	"ward/internal/agent/localapi"
 	"ward/internal/fleet/ingest"
-	"ward/internal/lab/board"
+	"ward/internal/lab/bench"
 	"ward/internal/lab/disk"
 	"ward/internal/lab/image"
-	"ward/internal/lab/tool"
 	"ward/internal/lab/vm"
-	"ward/internal/provision"
+	"ward/internal/lab/works"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/volume"
@@ -85,7 +83,11 @@ func stolenDisk(ctx context.Context, s *Stage) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, fmt.Errorf("move disk: %w", err)
 	}
-	searched, err := s.searchDisk(ctx, thief)
+	paper, err := os.ReadFile(filepath.Join(s.Device.Dir, works.RecoveryFile))
+	if err != nil {
+		return Outcome{}, err
+	}
+	searched, err := bench.Search(ctx, s.Image, thief.Disk(), string(paper), works.PlantedPatient, DeviceID)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -93,7 +95,7 @@ func stolenDisk(ctx context.Context, s *Stage) (Outcome, error) {
 	mark, begun := s.Fleet.Mark(), time.Now()
 	config := s.vmConfig()
 	config.Device = thief
-	if s.vm, err = s.boot(ctx, config); err != nil {
+	if s.vm, err = s.Start(ctx, config); err != nil {
 		return Outcome{}, fmt.Errorf("boot with another TPM: %w", err)
 	}
 	defer func() { s.vm.Kill(); s.vm = nil }()
@@ -141,74 +143,22 @@ func holds(all []finding.Finding, code finding.Code) bool {
 // drill before has put there.
 func (s *Stage) reinstall(ctx context.Context) error {
 	return s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{
-		image.BootFile: {Host: s.Image.UKIs[image.Release].Path, Mode: 0o644},
-		releaseFile:    {Data: s.Manifest, Mode: 0o644},
+		image.BootFile:    {Host: s.Image.UKIs[image.Release].Path, Mode: 0o644},
+		works.ReleaseFile: {Data: s.Manifest, Mode: 0o644},
 	})
 }
 
 // moveDisk makes a machine with a TPM that was manufactured with the same keys of
 // the manufacturer, and puts the stage's disk and variable store into it.
 func (s *Stage) moveDisk(ctx context.Context) (*vm.Device, error) {
-	thief, err := vm.NewDevice(ctx, s.file("thief"), s.deviceConfig(s.Image))
+	thief, err := vm.NewDevice(ctx, s.file("thief"), s.DeviceConfig(s.Image))
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.provision(ctx, thief, "stranger"); err != nil {
+	if _, err := s.Provision(ctx, thief, "stranger"); err != nil {
 		return nil, err
 	}
-	return thief, errors.Join(copyFile(thief.Disk(), s.Device.Disk()), copyFile(thief.Variables(), s.Device.Variables()))
-}
-
-func copyFile(to, from string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
-}
-
-// searchDisk looks at the disk as a thief does on the bench: for what was planted
-// and for what names the device, byte by byte, and whether a volume opens without
-// its key. The recovery key opens both. It returns how many bytes it looked at.
-func (s *Stage) searchDisk(ctx context.Context, thief *vm.Device) (int64, error) {
-	paper, err := os.ReadFile(s.Device.Dir + "/" + recoveryFile)
-	if err != nil {
-		return 0, err
-	}
-	raw, err := os.ReadFile(thief.Disk())
-	if err != nil {
-		return 0, err
-	}
-	for _, planted := range []string{plantedPatient, DeviceID, string(paper)} {
-		if at := bytes.Index(raw, []byte(planted)); at >= 0 {
-			return 0, fmt.Errorf("%.8q… stands on the disk in the open, at %d", planted, at)
-		}
-	}
-	for _, use := range []string{board.UseState, board.UseData} {
-		part := s.file("stolen-" + use)
-		if err := s.Image.CopyPartition(part, thief.Disk(), use); err != nil {
-			return 0, err
-		}
-		open := func(passphrase string) error {
-			_, err := tool.Call{Name: "cryptsetup", Args: []string{"open", "--batch-mode", "--disable-locks", "--test-passphrase", "--key-file=-", part}, Stdin: []byte(passphrase)}.Run(ctx)
-			return err
-		}
-		for _, guess := range []string{"", strings.Repeat("\x00", provision.KeySize), DeviceID} {
-			if err := open(guess); err == nil {
-				return 0, fmt.Errorf("volume %s opens with %q", use, guess)
-			}
-		}
-		if err := open(string(paper)); err != nil {
-			return 0, fmt.Errorf("volume %s does not open with the recovery key: %w", use, err)
-		}
-	}
-	return int64(len(raw)), nil
+	return thief, errors.Join(disk.CopyFile(thief.Disk(), s.Device.Disk()), disk.CopyFile(thief.Variables(), s.Device.Variables()))
 }
 
 // bedsideStatus is what wardctl tells on the running device.
@@ -231,4 +181,34 @@ func (s *Stage) bedsideStatus(ctx context.Context) (localapi.Status, error) {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// plainVolumes puts plain file systems in the place of the encrypted volumes, as
+// somebody does who wants the device to write its data in the open. Nothing of
+// them is mounted.
+func plainVolumes(ctx context.Context, s *Stage) (Outcome, error) {
+	if err := s.Image.NewDisk(ctx, s.Device.Disk(), image.Contents{UKI: s.Image.UKIs[image.Release].Path, ESP: map[string]disk.File{works.ReleaseFile: {Data: s.Manifest, Mode: 0o644}}}); err != nil {
+		return Outcome{}, err
+	}
+	s.Line.Say("attack", "plain file systems in the partitions of the volumes")
+	begun := time.Now()
+	if err := s.Boot(ctx); err != nil {
+		return Outcome{}, fmt.Errorf("boot device: %w", err)
+	}
+	up := time.Since(begun)
+	v, err := s.volumes(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	mounts, err := s.vm.Pull(ctx, "/proc/mounts")
+	if err != nil {
+		return Outcome{}, err
+	}
+	if v[volume.State].Cause != volume.Plain || v[volume.Data].Cause != volume.Plain || bytes.Contains(mounts, []byte("ext4")) {
+		return Outcome{}, fmt.Errorf("volumes: %+v; mounted:\n%s", v, mounts)
+	}
+	if _, err := s.bedsideStatus(ctx); err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Attack: "plain volumes", Seen: "neither is mounted (" + string(volume.Plain) + ")", After: up}, nil
 }

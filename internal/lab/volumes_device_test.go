@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ward/internal/lab/control"
+	"ward/internal/lab/works"
 	"ward/internal/trust/volume"
 )
 
@@ -19,7 +20,7 @@ const keptFile, keptText = "/data/pump/kept", "written under release 1.0.0"
 // them; it leaves a file for the next start.
 func volumesOpen(ctx context.Context, t *testing.T, s *Stage) {
 	mounted(ctx, t, s, true)
-	if got := guest(ctx, t, s, 0, "/usr/bin/cat", "/data/"+patientFile); !strings.Contains(got, plantedPatient) {
+	if got := guest(ctx, t, s, 0, "/usr/bin/cat", "/data/"+works.PatientFile); !strings.Contains(got, works.PlantedPatient) {
 		t.Errorf("the data volume holds %q", got)
 	}
 	r, err := s.vm.Do(ctx, control.Request{Put: &control.Put{Path: keptFile, Mode: 0o600, UID: 901, GID: 901, Data: []byte(keptText)}})

@@ -3,6 +3,7 @@ package identity
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,15 +16,18 @@ import (
 	"ward/internal/trust/enrolment"
 )
 
-// newEnroll enrols by files. Enrolment through the daemon has a file of its own.
-func newEnroll() *cobra.Command {
+// newEnroll enrols through the daemon, or by files.
+func newEnroll(defaultSocket string) *cobra.Command {
 	var config, request, install string
-	cmd := &cobra.Command{
-		Use:   "enroll --request FILE | --install FILE",
-		Short: "Enrol this device without a network: a request and an answer as files",
-		Long: `Enrol this device where there is no network, as root. --request writes a file for
-the registrar: what this TPM says of itself and of the device's keys, and requests
-for their certificates. A technician carries it to a machine beside the registrar,
+	cmd := newEnrollOnline(defaultSocket)
+	online := cmd.RunE
+	cmd.Use, cmd.Short = "enroll [--request FILE | --install FILE]", "Have this device's keys certified: by the registrar now, or by files without a network"
+	cmd.Long = strings.TrimSpace(cmd.Long) + `
+
+Where there is no network, two files do it, and the daemon need not run. --request
+writes a file for the registrar: what this TPM says of itself and of the device's
+keys, and requests for their certificates. A technician carries it to a machine
+beside the registrar,
 
   wardfleet registrar answer REQUEST -o ANSWER ...
 
@@ -34,25 +38,25 @@ holds no secret of the device.
 The service key asks for a certificate only in an approved boot state; where it
 cannot, that is told, and the reporting key is enrolled alone.
 
-Exit status: 0 done, 1 refused, or the service key was left out, 2 the file cannot
-be read or written, 3 the TPM does not answer or root is needed.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			device, err := onsite.Open(cmd, config)
-			if err != nil {
-				return err
-			}
-			if request != "" {
-				return apply(cmd, device, request)
-			}
-			return accept(cmd, device, install)
-		},
+Exit status with files: 0 done, 1 refused, or the service key was left out, 2 the
+file cannot be read or written, 3 the TPM does not answer or root is needed.`
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if request == "" && install == "" {
+			return online(cmd, args)
+		}
+		device, err := onsite.Open(cmd, config)
+		if err != nil {
+			return err
+		}
+		if request != "" {
+			return apply(cmd, device, request)
+		}
+		return accept(cmd, device, install)
 	}
 	onsite.Flag(cmd, &config)
 	cmd.Flags().StringVar(&request, "request", "", "write the request to `FILE`, which must not be there yet")
 	cmd.Flags().StringVar(&install, "install", "", "take the answer from `FILE`, \"-\" for standard input")
 	cmd.MarkFlagsMutuallyExclusive("request", "install")
-	cmd.MarkFlagsOneRequired("request", "install")
 	return cmd
 }
 

@@ -1,20 +1,17 @@
 // Package identity is the verbs about the device's identity: what it is, how it is
-// enrolled without a network, whether the fleet takes it, and secrets that are
+// enrolled and renewed (through the daemon, which speaks RFC 7030, or by files
+// where there is no network), whether the fleet takes it, and secrets that are
 // sealed beside it.
 package identity
 
-import (
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
-// New makes the verb identity.
-func New() *cobra.Command {
+// New is the verb with those beneath it.
+func New(defaultSocket string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "identity",
-		Short: "Show this device's identity, enrol it, try it, and keep secrets with it",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "Show this device's identity, enrol and renew it, try it, and keep secrets with it",
 	}
-	cmd.AddCommand(newShow(), newEnroll(), newVerify(), newSeal(), newUnseal())
+	cmd.AddCommand(newShow(), newEnroll(defaultSocket), newRenew(defaultSocket), newVerify(), newSeal(), newUnseal())
 	return cmd
 }

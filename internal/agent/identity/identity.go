@@ -1,38 +1,42 @@
-// Package identity is the device's name towards the fleet: the certificate of
-// the reporting key (an IEEE 802.1AR LDevID), whose private part never leaves
-// the TPM, and the fleet's own roots. Tenant and device id are the
-// certificate's organisation and common name. What is wrong with it is said as
-// a finding, and looked at again until it is mended.
+// Package identity is the device's name towards the fleet and towards clinical
+// services: keys in the TPM (IEEE 802.1AR LDevIDs), the certificates that the
+// registrar issued for them over EST (RFC 7030) with a TPM challenge, and what is
+// believed of the other side. It enrols, renews from two thirds of a lifetime on,
+// and keeps the old key until the new one has connected. What is wrong is said as
+// a finding, tried again with growing pauses, and stops nothing: expiry leaves a
+// device that works and that enrols by itself when it can.
 package identity
 
 import (
 	"context"
 	"crypto"
 	"crypto/tls"
-	"errors"
+	"crypto/x509"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
+	"ward/internal/agent/identity/board"
+	"ward/internal/agent/identity/idstore"
+	"ward/internal/agent/identity/pace"
+	"ward/internal/device/est"
+	"ward/internal/format/tss2"
+	"ward/internal/trust/credential"
+	"ward/internal/trust/enrolment"
 	"ward/internal/trust/event"
-	"ward/internal/trust/finding"
 )
 
-// CertificateFile is the reporting key's certificate in the state directory:
-// PEM, leaf first.
-const CertificateFile = "identity/reporting.crt"
-
 const (
-	// firstRetry and lastRetry bound the waits between two looks at a faulty
+	// firstLook and lastLook bound the waits between two looks at a faulty
 	// identity.
-	firstRetry = time.Second
-	lastRetry  = time.Minute
+	firstLook = time.Second
+	lastLook  = time.Minute
 	// recheck is how often a good identity is looked at again, so that expiry
 	// and a TPM that is gone are seen.
 	recheck = time.Minute
-	// subjectName is what the findings of this role are about.
-	subjectName = "reporting-identity"
+	// maxAsked bounds the requests of people that wait for the role.
+	maxAsked = 4
 )
 
 // Recorder takes events into the journal.
@@ -40,52 +44,82 @@ type Recorder interface {
 	Record(ctx context.Context, e event.Event) error
 }
 
-// Keys gives the reporting key of the TPM. Errors are device/tpm's.
-type Keys interface {
-	ReportingKey(ctx context.Context) (crypto.Signer, error)
+// TPM holds the device's keys. Errors are device/tpm's; a use that the device has
+// no policy for gives ErrNoPolicy.
+type TPM interface {
+	// Create makes a key.
+	Create(ctx context.Context, use enrolment.Use) (tss2.File, error)
+	// Describe is what the TPM says of itself and of a key: endorsement,
+	// attestation key, certification.
+	Describe(ctx context.Context, use enrolment.Use, key tss2.File) (enrolment.Request, error)
+	// Activate opens a credential.
+	Activate(ctx context.Context, blob credential.Blob) ([]byte, error)
+	// Signer sees that the TPM is there and is the device's, and gives the key's
+	// signer, which outlives ctx.
+	Signer(ctx context.Context, use enrolment.Use, key tss2.File) (crypto.Signer, error)
 }
 
-// Config says where the identity lies.
+// CA is a registrar; *est.Client is one.
+type CA interface {
+	CACerts(ctx context.Context) ([]*x509.Certificate, error)
+	CRL(ctx context.Context) ([]byte, error)
+	Challenge(ctx context.Context, r enrolment.Request) (enrolment.Challenge, error)
+	Enroll(ctx context.Context, csr []byte, id string, secret []byte) ([]*x509.Certificate, error)
+	Reenroll(ctx context.Context, csr []byte, id string, secret []byte) ([]*x509.Certificate, error)
+	Close()
+}
+
+// Config says where the identity lies, and who issues it.
 type Config struct {
-	State string // the state directory
+	State string // the state directory; the identity store lies in it
 	Trust string // the directory of the trust anchors; fleet/*.pem are its roots
-	// Tenant and Device are what the journal was opened with; a certificate for
+	// Tenant and Device are what the journal was opened with; an identity of
 	// another name is used only after a restart.
 	Tenant, Device string
-	// Floor gives the earliest moment that a clock may show: the build time,
-	// zero while it is not known. Nil: it never is.
-	Floor    func() time.Time
-	Keys     Keys
-	Recorder Recorder
-	Alive    func() // called at least once in two minutes; may be nil
-	Log      *slog.Logger
-}
-
-// Identity is what is needed to connect.
-type Identity struct {
-	Tenant   string
-	Device   string
-	NotAfter time.Time
-	TLS      *tls.Config // certificate, fleet roots, clock with its floor; no server name
-}
-
-// Status is the identity as others see it.
-type Status struct {
-	State    string     `json:"state"` // "ready", "faulty" or "starting"
-	Tenant   string     `json:"tenant"`
-	Device   string     `json:"device"`
-	NotAfter *time.Time `json:"notAfter,omitempty"`
-	Detail   string     `json:"detail,omitempty"` // why it is faulty
+	// Floor gives the earliest moment that a clock may show: the build time, the
+	// fleet's last receipt; zero while it is not known. Nil: it never is.
+	Floor func() time.Time
+	TPM   TPM
+	// Registrar is its address, https://host:port; empty: none is asked, and
+	// certificates come by files. ServerName is the name in its certificate;
+	// empty for the address's own.
+	Registrar, ServerName string
+	// SerialFile holds the hardware's serial number; empty: it is not compared.
+	SerialFile string
+	Recorder   Recorder
+	Alive      func() // called at least once in two minutes; may be nil
+	Log        *slog.Logger
+	// Dial makes the client of a registrar; nil for the real one.
+	Dial func(registrar string, config *tls.Config) (CA, error)
 }
 
 // Role keeps the identity current.
 type Role struct {
 	config Config
+	store  *idstore.Store
+	board  *board.Board
+	tasks  map[task]*pace.Retry
+	asks   chan ask
 
-	mu      sync.Mutex
-	current *Identity
-	fault   *Fault
-	changed chan struct{} // closed and made anew at every change
+	// What Run alone touches.
+	reporting, service []usable        // the newest first
+	ready              bool            // the device is manufactured and the fleet's roots are known
+	spoiled            map[string]bool // keys, by path, that the TPM cannot use
+	tried              int             // generation of the service key that is known to sign
+	badCRL             error           // why the last list that came was not taken
+
+	mu       sync.Mutex
+	current  []usable // reporting identities to connect with: the newest, then the last that is known to work
+	turn     int      // which of them is next
+	signing  map[enrolment.Use]usable
+	waiting  map[enrolment.Use]string // why there is no certificate, or no newer one
+	fault    *Fault
+	trust    trust
+	status   Status
+	refused  int           // how often the newest was refused while an older one works
+	admitted [][]byte      // leaf certificates with which a connection stood, not yet stored
+	changed  chan struct{} // closed and made anew at every change
+	wake     chan struct{}
 }
 
 // New makes the role; Run does its work.
@@ -99,95 +133,83 @@ func New(c Config) *Role {
 	if c.Alive == nil {
 		c.Alive = func() {}
 	}
-	return &Role{config: c, changed: make(chan struct{})}
+	if c.Dial == nil {
+		c.Dial = func(registrar string, config *tls.Config) (CA, error) { return est.New(registrar, config) }
+	}
+	r := &Role{
+		config: c, store: idstore.Open(c.State), asks: make(chan ask, maxAsked), changed: make(chan struct{}), wake: make(chan struct{}, 1),
+		tasks: make(map[task]*pace.Retry), signing: make(map[enrolment.Use]usable),
+		spoiled: make(map[string]bool), waiting: make(map[enrolment.Use]string),
+	}
+	r.board = board.New(c.Recorder, c.Log)
+	for _, t := range []task{taskReporting, taskService, taskCRL, taskRoots} {
+		r.tasks[t] = &pace.Retry{}
+	}
+	r.status = Status{State: "starting", Tenant: c.Tenant, Device: c.Device}
+	return r
 }
 
 // Run looks at the identity until ctx ends: often while it is faulty, once a
-// minute while it is good. A fault is raised once, cleared when it is mended.
+// minute while it is good, and does what is due at the registrar.
 func (r *Role) Run(ctx context.Context) error {
-	wait := firstRetry
+	wait := firstLook
 	for ctx.Err() == nil {
-		id, err := Load(ctx, r.config, time.Now())
+		err := r.look(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		r.config.Alive()
-		r.set(ctx, id, err)
+		r.lookAtRefusals(ctx)
+		again := r.work(ctx)
+		r.describe()
+		if again && ctx.Err() == nil {
+			continue // something new was issued
+		}
 		pause := recheck
 		if err != nil {
 			pause = wait/2 + rand.N(wait/2)
-			wait = min(2*wait, lastRetry)
+			wait = min(2*wait, lastLook)
 		} else {
-			wait = firstRetry
+			wait = firstLook
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		r.pause(ctx, min(pause, r.untilDue()))
 	}
 	return nil
 }
 
-func (r *Role) set(ctx context.Context, id *Identity, err error) {
-	var fault *Fault
-	errors.As(err, &fault)
+// pause waits, or does what somebody asks for.
+func (r *Role) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-r.wake:
+	case a := <-r.asks:
+		a.done <- r.serve(ctx, a)
+		r.describe()
+	}
+}
+
+// rouse has Run look again soon.
+func (r *Role) rouse() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// now is the clock with its floor: no moment before one that is proved.
+func (r *Role) now() time.Time {
 	r.mu.Lock()
-	before := r.fault
-	r.current, r.fault = id, fault
-	close(r.changed)
-	r.changed = make(chan struct{})
+	floor := r.trust.floor
 	r.mu.Unlock()
-
-	same := before != nil && fault != nil && before.Finding.Code == fault.Finding.Code
-	if before != nil && !same {
-		r.record(ctx, event.FindingCleared, before.Finding)
-		r.config.Log.Info("identity fault ended", "code", before.Finding.Code)
-	}
-	if fault != nil && !same {
-		r.record(ctx, event.FindingRaised, fault.Finding)
-		r.config.Log.Warn("no usable identity", "code", fault.Finding.Code, "error", fault.Err)
-	}
+	return latest(time.Now(), latest(floor, r.config.Floor()))
 }
 
-func (r *Role) record(ctx context.Context, kind string, f finding.Finding) {
-	e := event.Event{Type: kind, Subject: subjectName, Severity: f.Severity, Finding: &f}
-	if err := r.config.Recorder.Record(ctx, e); err != nil && ctx.Err() == nil {
-		r.config.Log.Error("record identity finding", "code", f.Code, "error", err)
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-}
-
-// TLS waits until the identity is usable and returns what a connection to the
-// fleet needs; the caller adds the server's name. The error is ctx's, joined
-// with the fault that stands in the way.
-func (r *Role) TLS(ctx context.Context) (*tls.Config, error) {
-	for {
-		r.mu.Lock()
-		id, fault, changed := r.current, r.fault, r.changed
-		r.mu.Unlock()
-		if id != nil {
-			return id.TLS.Clone(), nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			if fault != nil {
-				return nil, errors.Join(ctx.Err(), fault)
-			}
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// Status says how the identity is.
-func (r *Role) Status() Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := Status{State: "starting", Tenant: r.config.Tenant, Device: r.config.Device}
-	switch {
-	case r.current != nil:
-		s.State, s.NotAfter = "ready", &r.current.NotAfter
-	case r.fault != nil:
-		s.State, s.Detail = "faulty", r.fault.Error()
-	}
-	return s
+	return b
 }

@@ -24,6 +24,9 @@ const (
 	// Readers: who may read Ward's state: root, the daemon's own user, members of
 	// Config.Readers.
 	Readers
+	// Signers: root, the daemon's own user, and members of Config.Signers. They
+	// must be readers too: others cannot open the socket.
+	Signers
 )
 
 // Action is something that the daemon does because somebody on the device asks
@@ -72,6 +75,11 @@ func (s *Server) action(a Action) http.Handler {
 		if a.Who == Root && p.uid != 0 {
 			s.c.Log.Info("local action refused", "peer", p.String(), "path", r.URL.Path)
 			refuse(w, http.StatusForbidden, "not allowed for "+p.String()+": ask as root")
+			return
+		}
+		if a.Who == Signers && !p.mayRead(s.c.Signers) {
+			s.c.Log.Info("local action refused", "peer", p.String(), "path", r.URL.Path)
+			refuse(w, http.StatusForbidden, "not allowed for "+p.String()+": ask as root or as a member of the group that may use the device's keys")
 			return
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))

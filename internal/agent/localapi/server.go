@@ -41,6 +41,7 @@ type Reader interface {
 type Config struct {
 	Socket  string
 	Readers []uint32 // group ids whose members may read, beside root and the daemon's own user
+	Signers []uint32 // group ids whose members may use the device's keys
 	Status  func() Status
 	Journal Reader
 	Actions []Action

@@ -83,13 +83,6 @@ type Link struct {
 	Error        string     `json:"error,omitempty"`
 }
 
-// Identity is the device's certificate.
-type Identity struct {
-	State    string     `json:"state"`
-	NotAfter *time.Time `json:"notAfter,omitempty"`
-	Detail   string     `json:"detail,omitempty"`
-}
-
 // Role is one part of the daemon.
 type Role struct {
 	Name     string    `json:"name"`

@@ -46,7 +46,9 @@ func TestEveryWrongBroker(t *testing.T) {
 			m := newMemory()
 			c := config(t, m, newNet(t))
 			c.Brokers, c.ServerName, c.Connect, c.Credentials = []string{"tls://" + l.Addr().String()}, w.Host, nil, fixed{w.Client(t)}
-			c.Outcome = func(*tls.Config, bool) { t.Error("a broker that is not the fleet's says something about the device's certificate") }
+			c.Outcome = func(*tls.Config, bool) {
+				t.Error("a broker that is not the fleet's says something about the device's certificate")
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			done := make(chan error)

@@ -319,6 +319,9 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	now := time.Now()
 	u.mu.Lock()
 	u.status.LastReceipt = &now
+	if r.Time.After(u.status.FleetTime) {
+		u.status.FleetTime = r.Time
+	}
 	u.mu.Unlock()
 	if r.Sequence > before {
 		s.patience = firstResend

@@ -134,6 +134,9 @@ type Status struct {
 	Sent        uint64     `json:"sent"`      // last record that went to the broker in this connection
 	Confirmed   uint64     `json:"confirmed"` // last record that the fleet has confirmed
 	LastReceipt *time.Time `json:"lastReceipt,omitempty"`
+	// FleetTime is the latest moment that the fleet signed in a receipt, by its own
+	// clock.
+	FleetTime time.Time `json:"fleetTime,omitzero"`
 	// LastEvidence is when the broker had taken a whole evidence document.
 	LastEvidence *time.Time `json:"lastEvidence,omitempty"`
 }

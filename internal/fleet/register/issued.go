@@ -44,10 +44,16 @@ type Revocation struct {
 type certificates struct {
 	bySerial map[string]Issued
 	lives    map[string]int // by place: the last life that a certificate was issued in
+	recent   map[string][]time.Time
 }
 
+// maxHourly bounds the certificates that one device is given within an hour: its
+// record must not fill the disk, whatever has hold of it. Certificates of a minute
+// and a half, as in tests, keep within it.
+const maxHourly = 120
+
 func (c *certificates) reset() {
-	*c = certificates{bySerial: make(map[string]Issued), lives: make(map[string]int)}
+	*c = certificates{bySerial: make(map[string]Issued), lives: make(map[string]int), recent: make(map[string][]time.Time)}
 }
 
 func (c *certificates) take(now time.Time, keep time.Duration) func(line []byte) error {
@@ -70,6 +76,9 @@ func (c *certificates) take(now time.Time, keep time.Duration) func(line []byte)
 		}
 		name := place(i.Tenant, i.Device)
 		c.lives[name] = max(c.lives[name], i.Life)
+		if hour := now.Add(-time.Hour); i.Time.After(hour) {
+			c.recent[name] = append(slices.DeleteFunc(c.recent[name], hour.After), i.Time)
+		}
 		return nil
 	}
 }
@@ -104,6 +113,21 @@ func KeyDigest(spki []byte) string {
 
 // SerialNumber writes a certificate's serial number as the record does.
 func SerialNumber(n *big.Int) string { return hex.EncodeToString(n.Bytes()) }
+
+// Often says whether a device was given too many certificates (ErrOften).
+func (r *Register) Often(now time.Time, tenant, device string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.readIssued(now); err != nil {
+		return err
+	}
+	name := place(tenant, device)
+	recent := slices.DeleteFunc(r.certs.recent[name], now.Add(-time.Hour).After)
+	if r.certs.recent[name] = recent; len(recent) >= maxHourly {
+		return fmt.Errorf("issue certificate to %s of %s: %w", device, tenant, ErrOften)
+	}
+	return nil
+}
 
 // Record records a certificate before anybody is given it. ErrRevoked: meanwhile
 // the device was revoked or another TPM took its place; the certificate is

@@ -25,8 +25,9 @@ const (
 	lockFile   = ".lock"
 	// maxReason bounds the text of an operator's reason, in bytes.
 	maxReason = 512
-	// maxRecord bounds a record that is read, in bytes: some three million lines.
-	maxRecord = 1 << 30
+	// maxRecord bounds a record that is read, in bytes: some twenty-five million
+	// lines.
+	maxRecord = 8 << 30
 	// maxLine bounds one line of a record: names, three digests and a reason.
 	maxLine = 8 << 10
 )
@@ -37,6 +38,7 @@ var (
 	ErrOtherTPM = errors.New("another TPM is enrolled as this device")
 	ErrTaken    = errors.New("this TPM or its attestation key is another device's")
 	ErrRevoked  = errors.New("the device is revoked")
+	ErrOften    = errors.New("the device was given too many certificates within an hour")
 	ErrUnknown  = errors.New("it is not registered here")
 )
 

@@ -142,7 +142,7 @@ func TestRegistry(t *testing.T) {
 // Verifies: SR-035
 func TestOneTPMOneDevice(t *testing.T) {
 	dir := t.TempDir()
-	a, b, c := newBoard(t, "a"), newBoard(t, "b"), newBoard(t, "c")
+	a, b, c, e := newBoard(t, "a"), newBoard(t, "b"), newBoard(t, "c"), newBoard(t, "e")
 	again := board{a.ek, newBoard(t, "").ak} // its TPM was cleared
 	file := filepath.Join(dir, "acme", "pump-1.ak.pem")
 	operator := open(t, dir) // another process
@@ -178,6 +178,8 @@ func TestOneTPMOneDevice(t *testing.T) {
 		{"the new board does", nil, newBoard(t, "d").as("pump-1"), nil, 4},
 		{"open for the revoked one", func() error { _, err := operator.Replace(begin, "acme", "pump-1", "found", c.id()); return err }, c.as("pump-1"), nil, 5},
 		{"a name that leads elsewhere", nil, a.as("../pump"), errName, 0},
+		{"another board again", func() error { _, err := operator.Replace(begin, "acme", "pump-1", "board", ""); return err }, e.as("pump-1"), nil, 6},
+		{"and back to the one that was forgiven", func() error { _, err := operator.Replace(begin, "acme", "pump-1", "board", ""); return err }, c.as("pump-1"), nil, 7},
 	} {
 		if step.do != nil {
 			if err := step.do(); err != nil {
@@ -209,14 +211,14 @@ func TestOneTPMOneDevice(t *testing.T) {
 		act, _, _ := strings.Cut(after, `"`)
 		acts = append(acts, act)
 	}
-	if got, want := strings.Join(acts, " "), "enrol open replace open replace revoke open replace open replace"; got != want {
+	if got, want := strings.Join(acts, " "), "enrol open replace open replace revoke open replace open replace open replace open replace"; got != want {
 		t.Errorf("acts %s\nwant %s", got, want)
 	}
 	if n := strings.Count(string(record), `"reason":"main board"`); n != 4 {
 		t.Errorf("reason of the board in %d acts\n%s", n, record)
 	}
 	d, err := operator.Device("acme", "pump-1")
-	if err != nil || d.Life != 5 || d.EK != c.id() || d.Open || d.Revoked != nil {
+	if err != nil || d.Life != 7 || d.EK != c.id() || d.Open || d.Revoked != nil {
 		t.Errorf("%+v, %v", d, err)
 	}
 	if ok, err := operator.Replaced("acme", "pump-1", d.AK); err != nil || !ok {
@@ -375,6 +377,36 @@ func TestRevocations(t *testing.T) {
 	}
 }
 
+// No device fills the record, whatever has hold of it.
+//
+// Verifies: SR-036
+func TestOften(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	if _, err := r.Enrol(begin, newBoard(t, "a").as("pump-1")); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 120 {
+		if err := r.Often(begin, "acme", "pump-1"); err != nil {
+			t.Fatalf("certificate %d: %v", n, err)
+		}
+		if err := issue(t, r, int64(n+1), "pump-1", 1, begin.Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, r := range map[string]*register.Register{"this process": r, "another": open(t, dir)} {
+		if err := r.Often(begin.Add(59*time.Minute), "acme", "pump-1"); !errors.Is(err, register.ErrOften) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := r.Often(begin, "acme", "pump-2"); err != nil {
+			t.Errorf("%s, another device: %v", name, err)
+		}
+		if err := r.Often(begin.Add(time.Hour+time.Second), "acme", "pump-1"); err != nil {
+			t.Errorf("%s, an hour later: %v", name, err)
+		}
+	}
+}
+
 const keepDays = 31 * 24 * time.Hour
 
 // A line that a power cut cut off does not count, and hinders nothing; a line that
@@ -403,8 +435,14 @@ func TestCutAndDamagedRecords(t *testing.T) {
 			}
 		}
 	}
+	if err := os.WriteFile(file, append(bytes.Clone(whole), strings.Repeat("x", 3000)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := r.Enrol(begin, newBoard(t, "b").as("pump-3")); err != nil {
 		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(file); err != nil || bytes.Contains(b, []byte("x\n")) || b[len(b)-1] != '\n' {
+		t.Errorf("the cut line is still there: %s, %v", b, err)
 	}
 	if all, err := open(t, dir).Devices(); err != nil || len(all) != 2 || all[1].Device != "pump-3" {
 		t.Errorf("%+v, %v", all, err)

@@ -133,7 +133,7 @@ func (r *Registrar) Reenroll(ctx context.Context, now time.Time, shown []*x509.C
 	if err != nil {
 		return nil, ofRegister(err)
 	}
-	if issued.Use != string(enrolment.Reporting) || issued.Tenant != r.config.Tenant || shown[0].Subject.CommonName != issued.Device {
+	if issued.Use != string(enrolment.Reporting) || issued.Tenant != r.config.Tenant {
 		return nil, refuse(http.StatusForbidden, "certificate", "show the reporting certificate", errNotOurs)
 	}
 	csr, err := parseCSR(der)
@@ -203,7 +203,7 @@ func (r *Registrar) answer(ctx context.Context, now time.Time, act, id string, p
 	}
 	certs, err := r.enrol(ctx, now, act, proof, use, csr)
 	var refusal *Refusal
-	if errors.As(err, &refusal) && refusal.Status == http.StatusServiceUnavailable {
+	if errors.As(err, &refusal) && refusal.Wait > 0 {
 		r.challenges.giveBack(id, use)
 	}
 	return certs, err
@@ -219,6 +219,9 @@ func (r *Registrar) enrol(ctx context.Context, now time.Time, act string, proof 
 
 // issue has a certificate made and records it before anybody has it.
 func (r *Registrar) issue(ctx context.Context, now time.Time, act string, life int, want issue.Want) ([]*x509.Certificate, error) {
+	if err := r.config.Devices.Often(now, want.Tenant, want.Device); err != nil {
+		return nil, ofRegister(err)
+	}
 	certs, err := r.config.Authority.Issue(ctx, now, want)
 	if err != nil {
 		return nil, ofFault(err)
@@ -237,6 +240,10 @@ func (r *Registrar) issue(ctx context.Context, now time.Time, act string, life i
 	r.config.Report(Event{Kind: "issued", Time: now.UTC(), Tenant: want.Tenant, Device: want.Device, Use: string(want.Use), Act: act, Serial: serial, NotAfter: &leaf.NotAfter})
 	return certs, nil
 }
+
+// maxAnswerCRL bounds the revocation list in an answer, in bytes: some thousand
+// entries. A longer one the device fetches when it has a network.
+const maxAnswerCRL = 40 << 10
 
 // Answer is enrolment without a network: it takes an application and returns an
 // answer, both files, which the device's TPM alone can open. Every error is a
@@ -279,8 +286,12 @@ func (r *Registrar) Answer(ctx context.Context, now time.Time, file []byte) ([]b
 		}
 	}
 	if r.config.CA != nil {
-		if issued.CRL, err = r.CRL(now); err != nil {
+		list, err := r.CRL(now)
+		if err != nil {
 			return nil, ofFault(err)
+		}
+		if len(list) <= maxAnswerCRL {
+			issued.CRL = list
 		}
 	}
 	answer, err := proof.Seal(rand.Reader, issued)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"ward/internal/fleet/issue"
 	"ward/internal/format/est"
@@ -143,12 +144,12 @@ const maxTold = 600
 
 func oneLine(s string) string {
 	s = strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f {
+		if !unicode.IsPrint(c) {
 			return ' '
 		}
 		return c
-	}, s)
-	return s[:min(len(s), maxTold)]
+	}, s[:min(len(s), maxTold)])
+	return s
 }
 
 // read reads a body of one kind and at most so many bytes.

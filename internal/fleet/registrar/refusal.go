@@ -72,6 +72,10 @@ func ofRegister(err error) *Refusal {
 		return refuse(http.StatusForbidden, "other-ak", doReplace, err)
 	case errors.Is(err, register.ErrTaken):
 		return refuse(http.StatusForbidden, "taken", "one TPM is one device for ever: its serial number was set wrongly, or the board comes from another device", err)
+	case errors.Is(err, register.ErrOften):
+		f := refuse(http.StatusTooManyRequests, "often", "try again later; a device renews at two thirds of a certificate's time", err)
+		f.Wait = 10 * time.Minute
+		return f
 	case errors.Is(err, register.ErrUnknown):
 		return refuse(http.StatusForbidden, "certificate", doEnrol, err)
 	}
@@ -126,27 +130,35 @@ func (e Event) Line() string {
 	return fmt.Sprintf("refused %s: %s: %s", e.Address, e.Refusal, e.Reason)
 }
 
-// floodGap is the least wait between two lines of the log on limits.
+// floodGap is the least wait between two lines of the log on what comes in floods.
 const floodGap = 10 * time.Second
 
-// refused counts a refusal and tells of it; of those by a limit only now and then.
+// refused counts a refusal and tells of it.
 func (r *Registrar) refused(now time.Time, source, path string, f *Refusal) {
+	switch f.Kind {
+	case "rate", "busy":
+		r.flooding(now, f.Kind, f.Err)
+		return
+	}
 	r.count(f.Kind)
 	level := slog.LevelWarn
-	switch f.Kind {
-	case "fault":
+	if f.Kind == "fault" {
 		level = slog.LevelError
-	case "rate", "busy":
-		r.mu.Lock()
-		r.flood++
-		if now.Sub(r.flooded) < floodGap {
-			r.mu.Unlock()
-			return
-		}
-		r.config.Log.Warn("requests above the limit", "refused", r.flood)
-		r.flood, r.flooded = 0, now
-		r.mu.Unlock()
 	}
 	r.config.Log.Log(context.Background(), level, "refused", "kind", f.Kind, "status", f.Status, "source", source, "path", path, "reason", f.Err)
-	r.config.Report(Event{Kind: "refused", Time: now.UTC(), Address: source, Status: f.Status, Refusal: f.Kind, Reason: f.Error()})
+	r.config.Report(Event{Kind: "refused", Time: now.UTC(), Address: source, Status: f.Status, Refusal: f.Kind, Reason: oneLine(f.Error())})
+}
+
+// flooding counts a refusal that anybody can cause as often as he likes, and tells
+// of it now and then.
+func (r *Registrar) flooding(now time.Time, kind string, err error) {
+	r.count(kind)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flood++
+	if since := now.Sub(r.flooded); since >= 0 && since < floodGap {
+		return
+	}
+	r.config.Log.Warn("refused", "kind", kind, "reason", err, "refusals", r.flood)
+	r.flood, r.flooded = 0, now
 }

@@ -63,7 +63,7 @@ type Registrar struct {
 
 	mu      sync.Mutex
 	counts  map[string]uint64
-	flood   uint64 // refusals by a limit that were not logged
+	flood   uint64 // refusals that were not logged
 	flooded time.Time
 }
 
@@ -119,13 +119,18 @@ func (r *Registrar) TLS(pair tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		Certificates: []tls.Certificate{pair},
+		NextProtos:   []string{"http/1.1"}, // what needs no more is bounded more easily
 		ClientAuth:   tls.RequestClientCert,
 		ClientCAs:    r.config.Roots.Pool(),
 		VerifyConnection: func(s tls.ConnectionState) error { // also of resumed sessions
 			if len(s.PeerCertificates) == 0 {
 				return nil
 			}
-			_, err := r.config.Roots.Verify(time.Now(), s.PeerCertificates[0], s.PeerCertificates[1:]...)
+			now := time.Now()
+			_, err := r.config.Roots.Verify(now, s.PeerCertificates[0], s.PeerCertificates[1:]...)
+			if err != nil {
+				r.flooding(now, "handshake", err)
+			}
 			return err
 		},
 	}

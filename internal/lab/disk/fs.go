@@ -189,6 +189,24 @@ func Copy(disk *os.File, offset, room int64, image string) error {
 	}
 }
 
+// CopyFile copies a disk or another file of a device.
+func CopyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("copy file: %w", err)
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return fmt.Errorf("copy file: %w", err)
+	}
+	_, err = io.Copy(out, in)
+	if err := errors.Join(err, out.Close()); err != nil {
+		return fmt.Errorf("copy file: %w", err)
+	}
+	return nil
+}
+
 // place writes the file on the host, with the fixed time.
 func (f File) place(host string) error {
 	data := f.Data

@@ -1,11 +1,9 @@
 // Package factory is the lab's production line: the factory step of package
-// provision on a virtual device's TPM, with the lab's authority in the place of a
-// registrar.
+// provision on a virtual device's TPM. Certificates come later, from the registrar.
 package factory
 
 import (
 	"context"
-	"encoding/pem"
 	"io/fs"
 	"os"
 	"path"
@@ -18,7 +16,6 @@ import (
 	"ward/internal/lab/golden"
 	"ward/internal/lab/pki"
 	"ward/internal/provision"
-	"ward/internal/trust/enrolment"
 	"ward/internal/trust/policy"
 )
 
@@ -26,9 +23,9 @@ import (
 // line has a vault for it.
 const vaultFile = "vault.json"
 
-// Identity does the factory step on a device's TPM, certifies the reporting key,
-// and returns the content of the state partition and the public part of the
-// attestation key, in PEM. The vault file goes into dir.
+// Identity does the factory step on a device's TPM and returns the content of the
+// state partition and the public part of the attestation key, in PEM. The vault
+// file goes into dir.
 func Identity(ctx context.Context, chip *tpm.TPM, keys *pki.Keys, tenant, id, dir string) (map[string]disk.File, []byte, error) {
 	state, err := os.MkdirTemp(dir, "state-")
 	if err != nil {
@@ -53,10 +50,6 @@ func Identity(ctx context.Context, chip *tpm.TPM, keys *pki.Keys, tenant, id, di
 	if err != nil {
 		return nil, nil, err
 	}
-	cert, err := certify(store, made.Uses[enrolment.Reporting], keys, tenant, id)
-	if err != nil {
-		return nil, nil, err
-	}
 	ak, err := pki.PublicPEM(made.Keys.AK.Public)
 	if err != nil {
 		return nil, nil, err
@@ -65,25 +58,7 @@ func Identity(ctx context.Context, chip *tpm.TPM, keys *pki.Keys, tenant, id, di
 	if err != nil {
 		return nil, nil, err
 	}
-	files["identity/reporting.crt"] = disk.File{Data: cert, Mode: 0o644} // where wardd reads it
 	return files, ak, nil
-}
-
-// certify has the lab's authority certify a key, and returns the chain in PEM.
-func certify(store *idstore.Store, g idstore.Generation, keys *pki.Keys, tenant, id string) ([]byte, error) {
-	key, err := tpm.Blob{Public: g.Key.Public}.Key()
-	if err != nil {
-		return nil, err
-	}
-	text, err := keys.IssueDevice(key.Public, tenant, id)
-	if err != nil {
-		return nil, err
-	}
-	var chain [][]byte
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		chain = append(chain, block.Bytes)
-	}
-	return text, store.SetChain(g, chain)
 }
 
 // content reads the files of a folder.

@@ -32,7 +32,8 @@ func goEnv(arch string) []string {
 	return append(env, "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", "GOENV=off")
 }
 
-var goBuildFlags = []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid="}
+// goBuildFlags are those of the Makefile.
+var goBuildFlags = []string{"build", "-tags", "nethttpomithttp2", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid="}
 
 // buildPrograms compiles packages of this module and returns their paths by
 // program name. Go's own cache makes a second run short, so it always runs: the

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -133,7 +134,7 @@ func (p *Keys) TrustAnchors() (map[string][]byte, error) {
 // IssueDevice certifies a device's reporting key: the common name is the
 // device id, the organisation its tenant. It returns PEM, leaf first.
 func (p *Keys) IssueDevice(pub crypto.PublicKey, tenant, device string) ([]byte, error) {
-	der, err := p.Fleet.issue(pub, pkix.Name{CommonName: device, Organization: []string{tenant}}, x509.ExtKeyUsageClientAuth, nil)
+	der, err := p.Fleet.issue(pub, pkix.Name{CommonName: device, Organization: []string{tenant}}, x509.ExtKeyUsageClientAuth, nil, &url.URL{Scheme: "urn", Opaque: "ward:" + tenant + ":" + device})
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +216,7 @@ func (p *Keys) authority(name, cn string) (Authority, error) {
 // virtual device may show.
 var notBefore = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func (a Authority) issue(pub crypto.PublicKey, subject pkix.Name, usage x509.ExtKeyUsage, dns []string) ([]byte, error) {
+func (a Authority) issue(pub crypto.PublicKey, subject pkix.Name, usage x509.ExtKeyUsage, dns []string, uris ...*url.URL) ([]byte, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, fmt.Errorf("make serial number: %w", err)
@@ -223,7 +224,7 @@ func (a Authority) issue(pub crypto.PublicKey, subject pkix.Name, usage x509.Ext
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: subject,
 		NotBefore: notBefore, NotAfter: notBefore.AddDate(10, 0, 0),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage}, BasicConstraintsValid: true, DNSNames: dns,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage}, BasicConstraintsValid: true, DNSNames: dns, URIs: uris,
 	}
 	if usage == x509.ExtKeyUsageServerAuth {
 		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}

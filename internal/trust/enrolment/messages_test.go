@@ -355,6 +355,8 @@ func FuzzVerify(f *testing.F) {
 	good := maker.NewDevice(f, "SN-0001").Request("acme")
 	k := good.Keys[1]
 	f.Add(good.EK.Certificate, good.EK.Chain[0], good.AK, k.Public, k.Attest, k.Signature)
+	captured, _ := readCapture(f, "swtpm-rsa2048.json")
+	f.Add(captured.EK.Certificate, good.EK.Chain[0], captured.AK, captured.Keys[0].Public, captured.Keys[0].Attest, captured.Keys[0].Signature)
 	terms := maker.Terms(now)
 	f.Fuzz(func(t *testing.T, certificate, above, ak, public, attest, signature []byte) {
 		r := enrolment.Request{

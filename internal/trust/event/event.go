@@ -22,9 +22,10 @@ const (
 	DaemonStarted   = "ward.daemon.started"
 	DaemonStopped   = "ward.daemon.stopped"
 	LinkConnected   = "ward.link.connected"
-	Decommissioned  = "ward.device.decommissioned" // the last of a device's life
+	IdentityUsed    = "ward.identity.used"         // another program signs with a key of the device, for the first time in this boot
 	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
 	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out
+	Decommissioned  = "ward.device.decommissioned" // the last of a device's life
 )
 
 // Event is what a role records. Time is the wall clock's, zero for the moment

@@ -247,7 +247,6 @@ func TestModesAndOwner(t *testing.T) {
 //
 // Verifies: SR-047, SR-017
 func TestDamage(t *testing.T) {
-	type files = map[string][]byte
 	k, other := newKey(t), newKey(t)
 	pemOf := func(t *testing.T, name string) []byte {
 		dir := t.TempDir()

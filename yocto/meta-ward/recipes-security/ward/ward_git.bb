@@ -5,7 +5,7 @@ LICENSE = "Apache-2.0"
 LIC_FILES_CHKSUM = "file://src/${GO_IMPORT}/LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 
 GO_IMPORT = "ward"
-GO_INSTALL = "${GO_IMPORT}/cmd/wardd ${GO_IMPORT}/cmd/wardctl"
+GO_INSTALL = "${GO_IMPORT}/cmd/wardd ${GO_IMPORT}/cmd/wardctl ${GO_IMPORT}/cmd/wardunlock"
 
 inherit go-mod systemd useradd features_check ward-sanity
 
@@ -40,15 +40,19 @@ export CGO_ENABLED = "0"
 GO_LINKSHARED = ""
 GO_LDFLAGS = '-ldflags="-buildid= -X ward/internal/daemon.version=${PV}"'
 GOBUILDFLAGS:remove = "-buildmode=pie"
+# HTTP/2 is left out, as in the Makefile.
+GOBUILDFLAGS:append = " -tags nethttpomithttp2"
 
 do_install() {
     install -D -m 0755 ${B}/${GO_BUILD_BINDIR}/wardd ${D}${sbindir}/wardd
     install -D -m 0755 ${B}/${GO_BUILD_BINDIR}/wardctl ${D}${bindir}/wardctl
+    install -D -m 0755 ${B}/${GO_BUILD_BINDIR}/wardunlock ${D}${sbindir}/wardunlock
     install -D -m 0644 ${WARD_FILES}/wardd.service ${D}${systemd_system_unitdir}/wardd.service
     install -D -m 0644 ${WARD_FILES}/dev-tpmrm0.device.conf ${D}${systemd_system_unitdir}/dev-tpmrm0.device.d/10-ward.conf
     install -D -m 0644 ${WARD_FILES}/ward-tmpfiles.conf ${D}${nonarch_libdir}/tmpfiles.d/ward.conf
     install -D -m 0644 ${WARD_FILES}/90-ward-tpm.rules ${D}${nonarch_base_libdir}/udev/rules.d/90-ward-tpm.rules
     install -D -m 0644 ${S}/src/${GO_IMPORT}/docs/man/wardd.8 ${D}${mandir}/man8/wardd.8
+    install -D -m 0644 ${S}/src/${GO_IMPORT}/docs/man/wardunlock.8 ${D}${mandir}/man8/wardunlock.8
     for page in ${S}/src/${GO_IMPORT}/docs/man/wardctl*.1; do
         install -D -m 0644 $page ${D}${mandir}/man1/$(basename $page)
     done
@@ -57,11 +61,13 @@ do_install() {
 # Before UNPACKDIR was known, files lay in WORKDIR.
 WARD_FILES = "${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}"
 
-PACKAGES =+ "wardctl"
+PACKAGES =+ "wardctl wardunlock"
 SUMMARY:wardctl = "Shows what the security daemon knows, and reads its logs and records off-line"
 
 FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/tmpfiles.d ${nonarch_base_libdir}/udev"
 FILES:wardctl = "${bindir}/wardctl"
+SUMMARY:wardunlock = "Unseals the keys of encrypted partitions in the early boot"
+FILES:wardunlock = "${sbindir}/wardunlock"
 RDEPENDS:${PN} = "ward-config"
 RRECOMMENDS:${PN} = "wardctl"
 

@@ -1,4 +1,4 @@
-package lab
+package works
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 
 // What manufacture plants in the data volume, to be looked for on a stolen disk.
 const (
-	patientFile    = "pump/patient"
-	plantedPatient = "Planted Patient, Ada, born 1815-12-10"
+	PatientFile    = "pump/patient"
+	PlantedPatient = "Planted Patient, Ada, born 1815-12-10"
 )
 
 // volumeKeySize is the size of a volume's own key in bytes: AES-256-XTS.
@@ -25,7 +25,7 @@ const volumeKeySize = 64
 // sealVolumes makes the keys of the volumes: of state sealed to the TPM alone, of
 // data to the boot states that the policy key approves. One recovery key opens
 // both.
-func (l *Lab) sealVolumes(ctx context.Context, chip *tpm.TPM) (map[string]disk.Volume, string, error) {
+func (l *Works) sealVolumes(ctx context.Context, chip *tpm.TPM) (map[string]disk.Volume, string, error) {
 	key, err := policy.NewKey(&l.PKI.Policy.PublicKey)
 	if err != nil {
 		return nil, "", err

@@ -1,0 +1,142 @@
+package daemon
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"ward/internal/agent/identity"
+	"ward/internal/agent/identity/idstore"
+	"ward/internal/device/anchors"
+	"ward/internal/device/tpm"
+	"ward/internal/device/tpm/lazykeys"
+	"ward/internal/format/tss2"
+	"ward/internal/trust/credential"
+	"ward/internal/trust/enrolment"
+	"ward/internal/trust/policy"
+)
+
+// signTimeout bounds one signature with the waiting for other commands; a service
+// key takes some dozen commands.
+const signTimeout = 15 * time.Second
+
+// deviceKeys are the keys of the identity in the TPM.
+type deviceKeys struct {
+	chip  *tpm.Lazy
+	store *idstore.Store
+	trust string
+	boot  *bootState
+
+	mu sync.Mutex
+	ek *tpm.Endorsement // an RSA key takes some TPMs half a minute
+}
+
+func (k *deviceKeys) keys() lazykeys.Keys { return lazykeys.Keys{Lazy: k.chip} }
+
+// policyKey is the policy key of the trust anchors.
+func (k *deviceKeys) policyKey() (policy.Key, error) {
+	key, err := anchors.PolicyKey(filepath.Join(k.trust, "policy"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return key, fmt.Errorf("%w: %w", identity.ErrNoPolicy, err)
+	}
+	return key, err
+}
+
+func (k *deviceKeys) Create(ctx context.Context, use enrolment.Use) (tss2.File, error) {
+	var boot *policy.Digest
+	if use == enrolment.Service {
+		key, err := k.policyKey()
+		if err != nil {
+			return tss2.File{}, err
+		}
+		digest := policy.BootPolicy(key)
+		boot = &digest
+	}
+	blob, err := k.keys().CreateKey(ctx, boot)
+	if err != nil {
+		return tss2.File{}, err
+	}
+	return tss2.File{Kind: tss2.Loadable, EmptyAuth: boot == nil, Parent: tpm.HandleSRK, Public: blob.Public, Private: blob.Private}, nil
+}
+
+func (k *deviceKeys) Describe(ctx context.Context, use enrolment.Use, key tss2.File) (enrolment.Request, error) {
+	ek, err := k.endorsement(ctx)
+	if err != nil {
+		return enrolment.Request{}, err
+	}
+	ak, err := tpm.With(k.chip, func(t *tpm.TPM) (tpm.Key, error) { return t.ReadPublic(ctx, tpm.HandleAK) })
+	if err != nil {
+		return enrolment.Request{}, err
+	}
+	c, err := k.keys().CertifyKey(ctx, tpm.Blob{Public: key.Public, Private: key.Private})
+	if err != nil {
+		return enrolment.Request{}, err
+	}
+	return enrolment.Request{
+		EK: enrolment.Endorsement{Certificate: ek.Certificate, Chain: ek.Chain}, AK: ak.Area,
+		Keys: []enrolment.Key{{Use: use, Public: key.Public, Attest: c.Attest, Signature: c.Signature}},
+	}, nil
+}
+
+func (k *deviceKeys) endorsement(ctx context.Context) (tpm.Endorsement, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ek != nil {
+		return *k.ek, nil
+	}
+	ek, err := k.keys().Endorsement(ctx)
+	if err == nil {
+		k.ek = &ek
+	}
+	return ek, err
+}
+
+func (k *deviceKeys) Activate(ctx context.Context, blob credential.Blob) ([]byte, error) {
+	ek, err := k.endorsement(ctx)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := k.keys().Activate(ctx, ek, blob)
+	if err != nil {
+		k.mu.Lock()
+		k.ek = nil // it may be another TPM's by now
+		k.mu.Unlock()
+	}
+	return secret, err
+}
+
+func (k *deviceKeys) Signer(ctx context.Context, use enrolment.Use, key tss2.File) (crypto.Signer, error) {
+	device, err := k.store.Device()
+	if err != nil {
+		return nil, err
+	}
+	if err := k.keys().Is(ctx, device.SRK); err != nil {
+		return nil, err
+	}
+	var boot func() tpm.Boot
+	if use == enrolment.Service {
+		boot = k.approved
+	}
+	return k.keys().KeySigner(tpm.Blob{Public: key.Public, Private: key.Private}, boot, signTimeout)
+}
+
+// approved is what opens keys that are bound to the boot state: the policy key of
+// the trust anchors, and what it signed for the release that runs.
+func (k *deviceKeys) approved() tpm.Boot {
+	key, err := k.policyKey()
+	if err != nil {
+		return tpm.Boot{} // no approval fits
+	}
+	b := tpm.Boot{Key: key}
+	if l, _ := k.boot.attester.Latest(); l.Release != nil {
+		if p := l.Release.Manifest().IdentityPolicy; p != nil {
+			b.Approvals = p.Approvals
+		}
+	}
+	return b
+}

@@ -1,0 +1,95 @@
+//go:build device
+
+package lab
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ward/internal/lab/works"
+	"ward/internal/trust/finding"
+)
+
+// enrolled wants the device to have got its certificates from the registrar, with
+// keys of its TPM, and returns the one of the service key.
+func enrolled(ctx context.Context, t *testing.T, s *Stage) *x509.Certificate {
+	reporting, err := s.awaitGeneration(ctx, "reporting", "connected", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := s.awaitGeneration(ctx, "service", "issued", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := os.ReadFile(filepath.Join(s.devices(), "issued.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(issued), DeviceID); n != 2 {
+		t.Errorf("the registrar issued %d certificates, want 2:\n%s", n, issued)
+	}
+	if ak, err := os.ReadFile(filepath.Join(s.devices(), works.Tenant, DeviceID+".ak.pem")); err != nil || string(ak) != string(mustRead(t, s.AK())) {
+		t.Errorf("the attestation key that the registrar registered is not the factory's: %v", err)
+	}
+	t.Logf("reporting until %s, service until %s, by the registrar over EST", reporting.NotAfter, service.NotAfter)
+	cert, err := s.serviceKey(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func mustRead(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// renewed has the running device renew its certificates, and wants new keys at
+// work and the old ones gone.
+func renewed(ctx context.Context, t *testing.T, s *Stage, before *x509.Certificate) *x509.Certificate {
+	if _, err := s.renew(ctx); err != nil {
+		t.Fatal(err)
+	}
+	after, err := s.serviceKey(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.PublicKey.(*ecdsa.PublicKey).Equal(before.PublicKey) {
+		t.Error("the service key was not renewed")
+	}
+	names := guest(ctx, t, s, 0, "/usr/bin/ls", "/var/lib/ward/identity/reporting")
+	if got := strings.Fields(names); len(got) != 1 {
+		t.Errorf("generations of the reporting key that are kept: %q", got)
+	}
+	return after
+}
+
+// sameServiceKey wants the service key that was there before at work.
+func sameServiceKey(ctx context.Context, t *testing.T, s *Stage, before *x509.Certificate) {
+	t.Helper()
+	after, err := s.serviceKey(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !after.Equal(before) {
+		t.Error("another service key than before")
+	}
+}
+
+// serviceRefused is the altered boot.
+func serviceRefused(ctx context.Context, t *testing.T, s *Stage) {
+	reason, err := s.serviceShut(ctx, 0, string(finding.IdentityBootState))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the service key: %s", reason)
+}

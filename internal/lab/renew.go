@@ -1,0 +1,93 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"ward/internal/agent/localapi"
+)
+
+// renew has the running device renew its certificates, and waits until the new
+// reporting key has connected.
+func (s *Stage) renew(ctx context.Context) (localapi.IdentityUse, error) {
+	before, err := s.identity(ctx)
+	if err != nil {
+		return localapi.IdentityUse{}, err
+	}
+	r, err := s.vm.Run(ctx, "/usr/bin/wardctl", "identity", "renew")
+	if err != nil {
+		return localapi.IdentityUse{}, err
+	}
+	if r.Exit != 0 {
+		return localapi.IdentityUse{}, fmt.Errorf("wardctl identity renew: exit status %d: %s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	u, err := s.awaitGeneration(ctx, "reporting", "connected", use(before, "reporting").Generation+1)
+	if err == nil {
+		s.Line.Say("device", "renewed: reporting key of generation %d has connected", u.Generation)
+	}
+	return u, err
+}
+
+// issuedCount is how many certificates the registrar has issued.
+func (s *Stage) issuedCount() int {
+	b, err := os.ReadFile(filepath.Join(s.devices(), "issued.jsonl"))
+	if err != nil {
+		return 0
+	}
+	return strings.Count(string(b), "\n")
+}
+
+// renewalPowerCuts cuts the power in the middle of renewals: when the device has
+// just been told to, and when the registrar has just issued. Whatever the moment,
+// the device must come back with an identity that connects, and renew.
+func renewalPowerCuts(ctx context.Context, s *Stage) (Outcome, error) {
+	if err := s.goodBoot(ctx); err != nil {
+		return Outcome{}, err
+	}
+	var longest time.Duration
+	cuts := []struct {
+		name string
+		when func(ctx context.Context, issued int) error
+	}{
+		{"300 ms after it began", func(context.Context, int) error { time.Sleep(300 * time.Millisecond); return nil }},
+		{"when the first certificate was issued", s.awaitIssued},
+	}
+	for _, cut := range cuts {
+		issued := s.issuedCount()
+		go func() { _, _ = s.vm.Run(ctx, "/usr/bin/wardctl", "identity", "renew") }() // ends with the power
+		if err := cut.when(ctx, issued); err != nil {
+			return Outcome{}, err
+		}
+		s.vm.Kill()
+		s.vm = nil
+		s.Line.Say("attack", "power cut in the middle of a renewal, %s", cut.name)
+		begun := time.Now()
+		if err := s.goodBoot(ctx); err != nil {
+			return Outcome{}, fmt.Errorf("after a power cut %s: %w", cut.name, err)
+		}
+		longest = max(longest, time.Since(begun))
+		if _, err := s.renew(ctx); err != nil {
+			return Outcome{}, fmt.Errorf("after a power cut %s: %w", cut.name, err)
+		}
+	}
+	return Outcome{Attack: "power cuts in renewals", Seen: fmt.Sprintf("%d of %d times the device connected again and renewed", len(cuts), len(cuts)), After: longest}, nil
+}
+
+// awaitIssued waits until the registrar has issued more certificates than it had.
+func (s *Stage) awaitIssued(ctx context.Context, before int) error {
+	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	defer cancel()
+	for s.issuedCount() == before {
+		select {
+		case <-ctx.Done():
+			return s.explain(errors.New("the registrar issued nothing"))
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return nil
+}
