@@ -21,12 +21,15 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ward/internal/agent/localapi"
+	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/swtpmtest"
 	"ward/internal/fleet/issue"
+	"ward/internal/format/luks2"
 	"ward/internal/format/pcr"
 	"ward/internal/scripttest"
 	"ward/internal/trust/enrolment"
 	"ward/internal/trust/release/releasetest"
+	"ward/internal/trust/volume"
 )
 
 const brokerName = "broker.example"
@@ -65,6 +68,7 @@ func TestDeviceScripts(t *testing.T) {
 			"broker": hall((*factoryHall).broker),
 			"wardd":  hall((*factoryHall).wardd),
 			"absent": absent,
+			"sealed": hall((*factoryHall).sealed),
 		},
 	})
 }
@@ -268,6 +272,26 @@ func (f *factoryHall) wardd(ts *testscript.TestScript, args []string) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	ts.Fatalf("the daemon does not answer")
+}
+
+// sealed wants the header of a volume to hold a key that the device's TPM opens:
+// "sealed NAME IMAGE KEY".
+func (f *factoryHall) sealed(ts *testscript.TestScript, args []string) {
+	image, err := os.Open(ts.MkAbs(args[1]))
+	ts.Check(err)
+	defer image.Close()
+	header, err := luks2.Parse(image)
+	ts.Check(err)
+	s, err := volume.Key(header)
+	ts.Check(err)
+	chip, err := tpm.Open(f.devices[args[0]].Socket)
+	ts.Check(err)
+	defer chip.Close()
+	key, err := chip.Unseal(context.Background(), tpm.Blob{Public: s.Public, Private: s.Private}, nil)
+	ts.Check(err)
+	if string(key) != ts.ReadFile(args[2]) {
+		ts.Fatalf("the header of %s holds another key than %s", args[1], args[2])
+	}
 }
 
 // absent wants a text to be in no file of a folder: "absent TEXT DIR".

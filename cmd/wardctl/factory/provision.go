@@ -49,9 +49,9 @@ device is; last the TPM gets an owner. Each step is printed with its time.
 The random authorisations of the TPM's owner and lockout hierarchies go into the
 vault file, which the factory keeps and the device must not: it is written before
 the TPM is given them. A run that was cut off is repeated with the same vault file;
-what is there is kept. A TPM that has an owner whose vault file is not given, or
-whose counters are above the base, and a device that has another identity are
-refused, and nothing is changed.
+what is there is kept. A TPM that has an owner whose vault file is not given, and
+a device that has another identity are refused before anything is made; a TPM whose
+counters are above the base, when its counter is made.
 
 The last line is the device's line in the registrar's list of serial numbers.
 

@@ -44,11 +44,13 @@ cryptsetup once; the token file holds the same key sealed by this TPM and is
 imported into the header. The recovery key is the passphrase of key slot 1: it is
 printed once, belongs on paper, and is stored nowhere.
 
-  cryptsetup luksFormat --type luks2 --key-file KEY DEVICE
-  cryptsetup token import --json-file TOKEN DEVICE
-  cryptsetup luksAddKey --key-file KEY DEVICE RECOVERY
+  cryptsetup luksFormat --type luks2 --cipher aes-xts-plain64 --key-size 512 \
+    --key-slot 0 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file KEY DEVICE
+  cryptsetup luksAddKey --key-slot 1 --key-file KEY DEVICE RECOVERY
+  cryptsetup token import --token-id 0 --json-file TOKEN DEVICE
 
-The volume "state" is sealed to the TPM alone, so that an altered device can still
+The TPM need not be provisioned yet: the state volume comes first, the identity that
+lies on it after. The volume "state" is sealed to the TPM alone, so that an altered device can still
 report; "data" to the boot states that the policy key approves. For other names
 say --bind. Files with a key are written to a file system in memory (/run) and to
 no other, unless --force is given; remove them afterwards. --recovery-in takes the

@@ -27,8 +27,10 @@ as root: its TPM proves itself, and the registrar issues certificates for new ke
 The daemon does so by itself when there is no certificate, or it has expired. What
 works is kept until the new identity has connected.
 
-Where there is no network, two files do it. --request writes one for the registrar: what this TPM says of itself and of the device's keys, and requests
-for their certificates. A technician carries it to a machine beside the registrar,
+Where there is no network, two files do it, and the daemon need not run. --request
+writes one for the registrar: what this TPM says of itself and of the device's keys,
+and requests for their certificates. A technician carries it to a machine beside the
+registrar,
 
   wardfleet registrar answer REQUEST -o ANSWER ...
 

@@ -32,8 +32,8 @@ const reachTime = 10 * time.Second
 
 // States of a step.
 const (
-	ok        = "ok"
-	failed    = "failed"
+	isGood    = "ok"
+	isBad     = "failed"
 	undecided = "undecided" // it could not be tried, and is no pass
 	skipped   = "skipped"   // not reached
 )
@@ -98,7 +98,7 @@ func (t *trial) set(step, state, detail, remedy string) {
 	}
 }
 
-func (t *trial) fail(step string, err error, remedy string) { t.set(step, failed, err.Error(), remedy) }
+func (t *trial) fail(step string, err error, remedy string) { t.set(step, isBad, err.Error(), remedy) }
 
 // find fails a step with a finding's remedy.
 func (t *trial) find(step, state string, code finding.Code, err error) {
@@ -107,12 +107,12 @@ func (t *trial) find(step, state string, code finding.Code, err error) {
 
 // worst is what the trial as a whole is.
 func (t *trial) worst() string {
-	state := ok
+	state := isGood
 	for _, s := range t.Steps {
-		if s.State == failed {
-			return failed
+		if s.State == isBad {
+			return isBad
 		}
-		if s.State != ok {
+		if s.State != isGood {
 			state = undecided
 		}
 	}
@@ -132,7 +132,7 @@ func (t *trial) run(ctx context.Context, serverName string, now time.Time) {
 	}
 	config, err := t.tls(g, signer, serverName, now)
 	if err != nil {
-		t.find(stepChain, failed, finding.IdentityNoTrust, err)
+		t.find(stepChain, isBad, finding.IdentityNoTrust, err)
 		return
 	}
 	// An id of its own: the daemon's connection stays.
@@ -157,7 +157,7 @@ func (t *trial) certificate(now time.Time) (idstore.Device, idstore.Generation, 
 		}
 		trusted, err := t.trusted()
 		if err != nil {
-			t.find(stepCertificate, failed, finding.IdentityNoTrust, err)
+			t.find(stepCertificate, isBad, finding.IdentityNoTrust, err)
 			return d, g, err
 		}
 		leaf := g.Chain[0]
@@ -166,7 +166,7 @@ func (t *trial) certificate(now time.Time) (idstore.Device, idstore.Generation, 
 			// The trial goes on: the broker may see it otherwise.
 			t.fail(stepCertificate, err, "enrol the device again (wardctl identity enroll)")
 		} else {
-			t.set(stepCertificate, ok, fmt.Sprintf("generation %d, until %s", g.Number, leaf.NotAfter.UTC().Format(time.DateOnly)), "")
+			t.set(stepCertificate, isGood, fmt.Sprintf("generation %d, until %s", g.Number, leaf.NotAfter.UTC().Format(time.DateOnly)), "")
 		}
 		return d, g, nil
 	}
@@ -209,9 +209,9 @@ func (t *trial) key(ctx context.Context, d idstore.Device, g idstore.Generation)
 	}
 	switch {
 	case err == nil:
-		t.set(stepKey, ok, "the TPM signs with it", "")
+		t.set(stepKey, isGood, "the TPM signs with it", "")
 	case errors.Is(err, tpm.ErrOtherTPM):
-		t.find(stepKey, failed, finding.IdentityMismatch, err)
+		t.find(stepKey, isBad, finding.IdentityMismatch, err)
 	case errors.Is(err, tpm.ErrAbsent):
 		t.find(stepKey, undecided, finding.TPMAbsent, err)
 	default:
@@ -237,7 +237,7 @@ func (t *trial) reach(ctx context.Context) bool {
 		t.set(stepResolve, undecided, err.Error(), "check the network's name service, and the name in uplink.brokers")
 		return false
 	}
-	t.set(stepResolve, ok, strings.Join(addresses, ", "), "")
+	t.set(stepResolve, isGood, strings.Join(addresses, ", "), "")
 	port := u.Port()
 	if port == "" {
 		port = "8883"
@@ -247,7 +247,7 @@ func (t *trial) reach(ctx context.Context) bool {
 		t.find(stepConnect, undecided, finding.LinkDown, err)
 		return false
 	}
-	t.set(stepConnect, ok, conn.RemoteAddr().String(), "")
+	t.set(stepConnect, isGood, conn.RemoteAddr().String(), "")
 	_ = conn.Close()
 	return true
 }
@@ -291,14 +291,14 @@ func (t *trial) judge(err error) {
 	if errors.As(err, &connect) && connect.Answered() {
 		t.pass(index(stepMQTT))
 		if connect.OtherID() {
-			t.set(stepMQTT, ok, "the broker takes the certificate, and no client id but the device's", "")
+			t.set(stepMQTT, isGood, "the broker takes the certificate, and no client id but the device's", "")
 			return
 		}
-		t.find(stepMQTT, failed, finding.LinkRefused, err)
+		t.find(stepMQTT, isBad, finding.LinkRefused, err)
 		return
 	}
 	if connect != nil && connect.Cause == mqtt.OwnKey {
-		t.find(stepKey, failed, finding.TPMFailing, err)
+		t.find(stepKey, isBad, finding.TPMFailing, err)
 		return
 	}
 	r := serverauth.Explain(err)
@@ -311,12 +311,12 @@ func (t *trial) judge(err error) {
 		t.find(stepConnect, undecided, finding.LinkDown, err)
 	case step == stepAdmission:
 		t.pass(index(stepAdmission))
-		t.find(step, failed, r.Code, err)
+		t.find(step, isBad, r.Code, err)
 	case step == stepVersion:
-		t.find(step, failed, r.Code, err)
+		t.find(step, isBad, r.Code, err)
 	default:
 		t.pass(index(stepVersion) + 1)
-		t.find(step, failed, r.Code, err)
+		t.find(step, isBad, r.Code, err)
 	}
 }
 
@@ -324,7 +324,7 @@ func (t *trial) judge(err error) {
 func (t *trial) pass(n int) {
 	for i := range t.Steps[:n] {
 		if t.Steps[i].State == skipped {
-			t.Steps[i].State = ok
+			t.Steps[i].State = isGood
 		}
 	}
 }

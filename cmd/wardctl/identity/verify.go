@@ -77,7 +77,7 @@ func verdict(trials []*trial) int {
 	status := cli.Good
 	for _, t := range trials {
 		switch t.worst() {
-		case failed:
+		case isBad:
 			return cli.Findings
 		case undecided:
 			status = cli.NotDecided
