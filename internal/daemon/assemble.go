@@ -72,7 +72,7 @@ func (d *daemon) assemble() {
 					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
 				}
 			},
-			Receipts: receipts, Challenges: challenges, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.journal, Credentials: who, Outcome: who.Outcome,
+			Receipts: receipts, Challenges: challenges, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.journal, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
 			Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
 		d.add("uplink", slowBound, func(ctx context.Context) error {

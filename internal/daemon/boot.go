@@ -14,7 +14,6 @@ import (
 	"ward/internal/format/pcr"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/evidence"
-	"ward/internal/trust/policy"
 )
 
 // bootState is what the daemon knows of its boot.
@@ -82,15 +81,6 @@ func (b *bootState) builtAt() time.Time {
 		return s.Release.Manifest().BuildTime
 	}
 	return time.Time{}
-}
-
-// approvals are the boot states that the policy key approved for the release that
-// runs. Each carries its own signature.
-func (b *bootState) approvals() []policy.Approval {
-	if s, _ := b.attester.Latest(); s.Release != nil && s.Release.Manifest().IdentityPolicy != nil {
-		return s.Release.Manifest().IdentityPolicy.Approvals
-	}
-	return nil
 }
 
 // describe is release and verdict for the local socket.

@@ -94,10 +94,10 @@ func manufacture(t testing.TB) *manufactured {
 		check(t, os.MkdirAll(filepath.Dir(filepath.Join(m.config.Trust, name)), 0o755))
 		check(t, os.WriteFile(filepath.Join(m.config.Trust, name), text, 0o644))
 	}
-	m.keys = &deviceKeys{chip: m.chip, store: store, trust: m.config.Trust, approvals: func() []policy.Approval {
+	m.keys = &deviceKeys{chip: m.chip, store: store, trust: m.config.Trust, approvals: func(policy.Key) ([]policy.Approval, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		return m.approvals
+		return m.approvals, nil
 	}}
 	m.config.TPM = m.keys
 	m.serve(t, dir, makers, &key)

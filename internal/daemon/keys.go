@@ -15,10 +15,12 @@ import (
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/lazykeys"
+	"ward/internal/format/dsse"
 	"ward/internal/format/tss2"
 	"ward/internal/trust/credential"
 	"ward/internal/trust/enrolment"
 	"ward/internal/trust/policy"
+	"ward/internal/trust/release"
 )
 
 // signTimeout bounds one signature with the waiting for other commands; a service
@@ -31,7 +33,7 @@ type deviceKeys struct {
 	store *idstore.Store
 	trust string
 	// approvals are what the policy key signed for the release that runs.
-	approvals func() []policy.Approval
+	approvals func(policy.Key) ([]policy.Approval, error)
 
 	mu sync.Mutex
 	ek *tpm.Endorsement // an RSA key takes some TPMs half a minute
@@ -127,11 +129,33 @@ func (k *deviceKeys) Signer(ctx context.Context, use enrolment.Use, key tss2.Fil
 }
 
 // approved is what opens keys that are bound to the boot state: the policy key of
-// the trust anchors, and what it signed for the release that runs.
+// the trust anchors, and what it signed for the release that runs. Without either
+// no approval fits.
 func (k *deviceKeys) approved() tpm.Boot {
 	key, err := k.policyKey()
 	if err != nil {
-		return tpm.Boot{} // no approval fits
+		return tpm.Boot{}
 	}
-	return tpm.Boot{Key: key, Approvals: k.approvals()}
+	approvals, err := k.approvals(key)
+	if err != nil {
+		return tpm.Boot{Key: key}
+	}
+	return tpm.Boot{Key: key, Approvals: approvals}
+}
+
+// approvalsOf reads the approvals of a release manifest. Each carries the policy
+// key's own signature, which the TPM verifies: they count before the boot was
+// appraised, and whatever the manifest's other signatures are worth.
+func approvalsOf(manifest string) func(policy.Key) ([]policy.Approval, error) {
+	return func(key policy.Key) ([]policy.Approval, error) {
+		envelope, err := anchors.Read(manifest, dsse.MaxSize)
+		if err != nil {
+			return nil, fmt.Errorf("read release manifest: %w", err)
+		}
+		p, err := release.ParseUntrustedIdentityPolicy(envelope, key)
+		if err != nil || p == nil {
+			return nil, err
+		}
+		return p.Approvals, nil
+	}
 }

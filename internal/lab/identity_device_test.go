@@ -22,7 +22,7 @@ func enrolled(ctx context.Context, t *testing.T, s *Stage) *x509.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := s.awaitGeneration(ctx, "service", "issued", 1)
+	service, err := s.awaitGeneration(ctx, "service", "connected", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,12 +73,18 @@ func TestNewCertificateRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.rec.take()
+		if !r.Outdated(old) || r.Outdated(nil) || r.Outdated(&tls.Config{}) {
+			t.Error("the connection with the old certificate is not outdated, or one with none is")
+		}
 		for i := range 3 {
 			if c := connect(t, r, false); c.Certificates[0].Leaf.Equal(old.Certificates[0].Leaf) {
 				t.Fatalf("attempt %d is not with the new certificate", i)
 			}
 			if c := connect(t, r, true); !c.Certificates[0].Leaf.Equal(old.Certificates[0].Leaf) {
 				t.Fatalf("after refusal %d the old certificate is not used", i)
+			}
+			if r.Outdated(old) {
+				t.Fatal("the old certificate is left for one that the fleet refuses")
 			}
 		}
 		time.Sleep(time.Minute)

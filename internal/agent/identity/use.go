@@ -79,6 +79,17 @@ func (r *Role) Outcome(used *tls.Config, admitted bool) {
 	}
 }
 
+// Outdated says that a connection with what TLS gave should be made anew: there is
+// a newer certificate, and the fleet has not refused it.
+func (r *Role) Outdated(used *tls.Config) bool {
+	if used == nil || len(used.Certificates) == 0 || len(used.Certificates[0].Certificate) == 0 {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.current) > 0 && r.turn == 0 && r.refused == 0 && !bytes.Equal(r.current[0].leaf().Raw, used.Certificates[0].Certificate[0])
+}
+
 // lookAtRefusals says when the fleet refuses the new certificate while the old
 // one works.
 func (r *Role) lookAtRefusals(ctx context.Context) {

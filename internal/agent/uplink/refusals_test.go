@@ -99,3 +99,29 @@ func TestOutcome(t *testing.T) {
 		}
 	})
 }
+
+// A connection is left for one with the new certificate, in order: no finding, no
+// waiting, and once.
+func TestRenewedCertificate(t *testing.T) {
+	outdated, admitted := false, 0
+	run(t, func(c *uplink.Config) {
+		c.Outdated = func(*tls.Config) bool { return outdated }
+		c.Outcome = func(*tls.Config, bool) { admitted++; outdated = false }
+	}, func(t *testing.T, u *uplink.Uplink, m *memory, n *net) {
+		first := n.current()
+		outdated = true
+		time.Sleep(10 * time.Second)
+		if n.current() == first || admitted != 2 || u.Status().State != "connected" {
+			t.Errorf("%d connections, %s", admitted, u.Status().State)
+		}
+		time.Sleep(10 * time.Minute)
+		if admitted != 2 {
+			t.Errorf("%d connections for one new certificate", admitted)
+		}
+		for _, e := range m.findings(0) {
+			if e != "ward.link.connected" {
+				t.Errorf("recorded %s", e)
+			}
+		}
+	})
+}

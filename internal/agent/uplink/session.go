@@ -22,6 +22,9 @@ const notYet = 20 * time.Millisecond
 
 var errNoAck = errors.New("the broker does not acknowledge")
 
+// errRenewed: there is a new certificate to connect with.
+var errRenewed = errors.New("the device's certificate was renewed")
+
 // flight is a message on its way to the broker.
 type flight struct {
 	delivery mqtt.Delivery
@@ -112,6 +115,9 @@ func (s *session) run(ctx context.Context) error {
 		case <-alive.C:
 			if len(s.flights) > 0 && time.Since(s.flights[0].since) > ackTime {
 				return errNoAck
+			}
+			if len(s.flights) == 0 && s.u.config.Outdated(s.u.using) {
+				return errRenewed
 			}
 		}
 	}

@@ -119,8 +119,11 @@ type Config struct {
 	// did not sign. It is not called for a broker that is out of reach or not
 	// the fleet's. May be nil.
 	Outcome func(used *tls.Config, admitted bool)
-	Alive   func() // called at least once a minute; may be nil
-	Log     *slog.Logger
+	// Outdated says that Credentials have something newer than a connection
+	// uses: it takes leave and connects with that. May be nil.
+	Outdated func(used *tls.Config) bool
+	Alive    func() // called at least once a minute; may be nil
+	Log      *slog.Logger
 	// Connect opens a connection; nil for the real one.
 	Connect func(context.Context, mqtt.Options) (Publisher, error)
 }
@@ -165,6 +168,9 @@ func New(c Config) *Uplink {
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
+	}
+	if c.Outdated == nil {
+		c.Outdated = func(*tls.Config) bool { return false }
 	}
 	if c.Outcome == nil {
 		c.Outcome = func(*tls.Config, bool) {}
@@ -225,6 +231,10 @@ func (u *Uplink) Run(ctx context.Context) error {
 		}
 		if errors.Is(err, errNoIdentity) || time.Since(begun) > steady {
 			wait = firstRetry
+		}
+		if errors.Is(err, errRenewed) {
+			wait = firstRetry
+			continue
 		}
 		u.failed(ctx, err)
 		u.pause(ctx, rand.N(wait))
