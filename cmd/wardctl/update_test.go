@@ -57,9 +57,10 @@ func releases(t *testing.T, dir string) error {
 // request gets the next line of a file, {"update":…} or {"status":…,"reason":…}.
 func confirmAnswers(ts *testscript.TestScript, file string) []localapi.Action {
 	type line struct {
-		Update localapi.Update
-		Status int
-		Reason string
+		Update   localapi.Update
+		Identity localapi.Identity
+		Status   int
+		Reason   string
 	}
 	var lines []line
 	for text := range strings.Lines(ts.ReadFile(file)) {
@@ -68,18 +69,25 @@ func confirmAnswers(ts *testscript.TestScript, file string) []localapi.Action {
 		lines = append(lines, l)
 	}
 	var mu sync.Mutex
-	a := localapi.ConfirmUpdate(func(context.Context, string) (localapi.Update, error) {
+	next := func() (line, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		l := lines[0]
 		lines = lines[1:]
 		if l.Status != 0 {
-			return l.Update, localapi.Refuse(l.Status, "%s", l.Reason)
+			return l, localapi.Refuse(l.Status, "%s", l.Reason)
 		}
-		return l.Update, nil
-	})
-	if os.Getuid() != 0 {
-		a.Who = localapi.Readers // who tests is not root
+		return l, nil
 	}
-	return []localapi.Action{a}
+	issue := func(context.Context) (localapi.Identity, error) { l, err := next(); return l.Identity, err }
+	all := []localapi.Action{
+		localapi.ConfirmUpdate(func(context.Context, string) (localapi.Update, error) { l, err := next(); return l.Update, err }),
+		localapi.RenewIdentity(issue), localapi.EnrollIdentity(issue),
+	}
+	for i := range all {
+		if os.Getuid() != 0 {
+			all[i].Who = localapi.Readers // who tests is not root
+		}
+	}
+	return all
 }

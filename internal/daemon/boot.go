@@ -14,6 +14,7 @@ import (
 	"ward/internal/format/pcr"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/policy"
 )
 
 // bootState is what the daemon knows of its boot.
@@ -81,6 +82,15 @@ func (b *bootState) builtAt() time.Time {
 		return s.Release.Manifest().BuildTime
 	}
 	return time.Time{}
+}
+
+// approvals are the boot states that the policy key approved for the release that
+// runs. Each carries its own signature.
+func (b *bootState) approvals() []policy.Approval {
+	if s, _ := b.attester.Latest(); s.Release != nil && s.Release.Manifest().IdentityPolicy != nil {
+		return s.Release.Manifest().IdentityPolicy.Approvals
+	}
+	return nil
 }
 
 // describe is release and verdict for the local socket.

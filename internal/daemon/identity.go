@@ -43,7 +43,7 @@ func (d *daemon) assembleIdentity(chip *tpm.Lazy, boot *bootState, fleetTime fun
 				return told
 			}
 		},
-		TPM:       &deviceKeys{chip: chip, store: idstore.Open(p.State), trust: p.Trust, boot: boot},
+		TPM:       &deviceKeys{chip: chip, store: idstore.Open(p.State), trust: p.Trust, approvals: boot.approvals},
 		Registrar: c.Registrar, ServerName: c.ServerName, SerialFile: c.SerialFile,
 		Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
 	})

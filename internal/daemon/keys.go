@@ -30,7 +30,8 @@ type deviceKeys struct {
 	chip  *tpm.Lazy
 	store *idstore.Store
 	trust string
-	boot  *bootState
+	// approvals are what the policy key signed for the release that runs.
+	approvals func() []policy.Approval
 
 	mu sync.Mutex
 	ek *tpm.Endorsement // an RSA key takes some TPMs half a minute
@@ -132,11 +133,5 @@ func (k *deviceKeys) approved() tpm.Boot {
 	if err != nil {
 		return tpm.Boot{} // no approval fits
 	}
-	b := tpm.Boot{Key: key}
-	if l, _ := k.boot.attester.Latest(); l.Release != nil {
-		if p := l.Release.Manifest().IdentityPolicy; p != nil {
-			b.Approvals = p.Approvals
-		}
-	}
-	return b
+	return tpm.Boot{Key: key, Approvals: k.approvals()}
 }

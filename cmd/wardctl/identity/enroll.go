@@ -3,7 +3,6 @@ package identity
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +10,7 @@ import (
 	"ward/cmd/wardctl/console"
 	"ward/cmd/wardctl/onsite"
 	"ward/internal/agent/identity/roots"
+	"ward/internal/agent/localapi"
 	"ward/internal/cli"
 	"ward/internal/provision"
 	"ward/internal/trust/enrolment"
@@ -19,15 +19,18 @@ import (
 // newEnroll enrols through the daemon, or by files.
 func newEnroll(defaultSocket string) *cobra.Command {
 	var config, request, install string
-	cmd := newEnrollOnline(defaultSocket)
-	online := cmd.RunE
-	cmd.Use, cmd.Short = "enroll [--request FILE | --install FILE]", "Have this device's keys certified: by the registrar now, or by files without a network"
-	cmd.Long = strings.TrimSpace(cmd.Long) + `
+	cmd := &cobra.Command{
+		Use:   "enroll [--request FILE | --install FILE]",
+		Short: "Enrol this device now: at the registrar, or without a network by files",
+		Long: `Without a file, have the daemon enrol the device at the configured registrar now,
+as root: its TPM proves itself, and the registrar issues certificates for new keys.
+The daemon does so by itself when there is no certificate, or it has expired. What
+works is kept until the new identity has connected.
 
 Where there is no network, two files do it, and the daemon need not run. --request
-writes a file for the registrar: what this TPM says of itself and of the device's
-keys, and requests for their certificates. A technician carries it to a machine
-beside the registrar,
+writes one for the registrar: what this TPM says of itself and of the device's keys,
+and requests for their certificates. A technician carries it to a machine beside the
+registrar,
 
   wardfleet registrar answer REQUEST -o ANSWER ...
 
@@ -38,11 +41,15 @@ holds no secret of the device.
 The service key asks for a certificate only in an approved boot state; where it
 cannot, that is told, and the reporting key is enrolled alone.
 
-Exit status with files: 0 done, 1 refused, or the service key was left out, 2 the
-file cannot be read or written, 3 the TPM does not answer or root is needed.`
+Exit status: 0 done, 1 refused, or the service key was left out, 2 not allowed, or
+the file cannot be read or written, 3 not done yet, the daemon or the TPM does not
+answer, or root is needed.`,
+		Args: cobra.NoArgs,
+	}
+	throughDaemon := issue(defaultSocket, cmd, (*localapi.Client).EnrollIdentity)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if request == "" && install == "" {
-			return online(cmd, args)
+			return throughDaemon(cmd, args)
 		}
 		device, err := onsite.Open(cmd, config)
 		if err != nil {

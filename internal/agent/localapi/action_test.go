@@ -13,6 +13,9 @@ import (
 	"ward/internal/agent/localapi"
 )
 
+// signers is the group whose members may use the device's keys.
+const signers = 54322
+
 // count counts how often an action was done.
 func count(done *atomic.Int32, pattern string, who localapi.Who) localapi.Action {
 	return localapi.Action{Pattern: pattern, Who: who, Do: func(_ context.Context, r localapi.Request) (any, error) {
@@ -62,31 +65,37 @@ func TestAnActionAnswers(t *testing.T) {
 
 // An action for root is done for nobody else, whatever circle may read.
 //
-// Verifies: SR-016
+// Verifies: SR-016, SR-046
 func TestWhoMayAct(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can ask as somebody else")
 	}
 	const reader = 54321
-	var root, readers atomic.Int32
+	var root, readers, signed atomic.Int32
 	socket := serveActions(t, &journal{n: 3}, []localapi.Action{
 		count(&root, "POST /v1/root", localapi.Root), count(&readers, "POST /v1/readers", localapi.Readers),
+		count(&signed, "POST /v1/sign", localapi.Signers),
 	}, reader)
 	for _, row := range []struct {
 		name, request string
 		uid, gid      int
+		groups        []uint32
 		want          string
 	}{
-		{"root", "POST /v1/root", 0, 0, "200"},
-		{"root reads by no side effect", "GET /v1/root", 0, 0, "405"},
-		{"a reader asks for what is root's", "POST /v1/root", 65534, reader, "403"},
-		{"a reader", "POST /v1/readers", 65534, reader, "200"},
-		{"a stranger", "POST /v1/readers", 65534, 65534, "403"},
+		{"root", "POST /v1/root", 0, 0, nil, "200"},
+		{"root reads by no side effect", "GET /v1/root", 0, 0, nil, "405"},
+		{"a reader asks for what is root's", "POST /v1/root", 65534, reader, nil, "403"},
+		{"a reader", "POST /v1/readers", 65534, reader, nil, "200"},
+		{"a reader asks for a signature", "POST /v1/sign", 65534, reader, nil, "403"},
+		{"a reader who may sign", "POST /v1/sign", 65534, reader, []uint32{signers}, "200"},
+		{"who may sign and not read", "POST /v1/sign", 65534, signers, nil, "403"},
+		{"root signs", "POST /v1/sign", 0, 0, nil, "200"},
+		{"a stranger", "POST /v1/readers", 65534, 65534, nil, "403"},
 	} {
 		if err := os.Chmod(socket, 0o666); err != nil { // so that the credentials decide
 			t.Fatal(err)
 		}
-		answer, err := askAs(row.uid, row.gid, nil, socket, row.request)
+		answer, err := askAs(row.uid, row.gid, row.groups, socket, row.request)
 		if got := fmt.Sprint(answer, err); !strings.Contains(got, row.want) {
 			t.Errorf("%s: got %q, want %s", row.name, got, row.want)
 		}

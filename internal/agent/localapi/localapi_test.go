@@ -75,7 +75,7 @@ func serveActions(t *testing.T, j localapi.Reader, actions []localapi.Action, re
 	socket := filepath.Join(dir, "s")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	s := localapi.New(localapi.Config{Socket: socket, Readers: readers, Journal: j, Actions: actions, Status: func() localapi.Status {
+	s := localapi.New(localapi.Config{Socket: socket, Readers: readers, Signers: []uint32{signers}, Journal: j, Actions: actions, Status: func() localapi.Status {
 		return localapi.Status{Device: "pump-1", Verdict: localapi.Verdict{Tier: "affirming"}}
 	}})
 	go func() { done <- s.Run(ctx) }()
