@@ -56,6 +56,7 @@ TPM), 2 bad usage or not confirmed, 3 the TPM does not answer or root is needed.
 	flags.BoolVar(&f.yes, "yes", false, "do not ask")
 	cmd.MarkFlagsMutuallyExclusive("farewell", "without-farewell")
 	cmd.MarkFlagsOneRequired("farewell", "without-farewell")
+	cmd.AddCommand(newVerifyFarewell())
 	return cmd
 }
 
