@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/factory"
 	"ward/cmd/wardctl/identity"
 	"ward/cmd/wardctl/logs"
 	"ward/cmd/wardctl/proof"
@@ -10,5 +11,8 @@ import (
 
 // verbs lists the program's verbs; each is made in a file of its own name.
 func verbs() []*cobra.Command {
-	return []*cobra.Command{newStatus(), newEvents(), newJournal(), newUpdate(), identity.New(defaultSocket), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence()}
+	return []*cobra.Command{
+		newStatus(), newEvents(), newJournal(), newUpdate(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence(),
+		identity.New(defaultSocket), factory.NewProvision(), factory.NewDecommission(),
+	}
 }

@@ -82,12 +82,15 @@ func pinned(chip *tpm.TPM, store *idstore.Store) (idstore.Device, error) {
 	if err != nil {
 		return d, err
 	}
+	return d, pin(chip, d)
+}
+
+func pin(chip *tpm.TPM, d idstore.Device) error {
 	srk, err := tpm.Blob{Public: d.SRK}.Key()
-	if err != nil {
-		return d, err
+	if err == nil {
+		chip.Pin(srk)
 	}
-	chip.Pin(srk)
-	return d, nil
+	return err
 }
 
 // apply has a key certified by the attestation key, and sign a request.

@@ -29,6 +29,8 @@ const journalAuth = "journal"
 var (
 	// ErrOtherDevice: the state is of another device, or of another TPM.
 	ErrOtherDevice = errors.New("this state belongs to another device")
+	// ErrName: the tenant or the serial number cannot stand in a topic.
+	ErrName = errors.New("not a name that a device can have")
 	// ErrVault: the vault file is not of this device, or is none.
 	ErrVault = errors.New("the vault file is not of this device")
 )
@@ -125,10 +127,10 @@ func Run(ctx context.Context, chip *tpm.TPM, store *idstore.Store, o Options) (R
 // check looks at everything that refuses the whole.
 func (r *run) check(ctx context.Context) (string, error) {
 	if err := event.CheckName(r.Tenant); err != nil {
-		return "", fmt.Errorf("tenant %.80q: %w", r.Tenant, err)
+		return "", fmt.Errorf("tenant %.80q: %w: %w", r.Tenant, ErrName, err)
 	}
 	if err := event.CheckName(r.Serial); err != nil {
-		return "", fmt.Errorf("serial number %.80q: %w", r.Serial, err)
+		return "", fmt.Errorf("serial number %.80q: %w: %w", r.Serial, ErrName, err)
 	}
 	if v := r.Vault; v != nil && (v.Tenant != r.Tenant || v.Serial != r.Serial) {
 		return "", fmt.Errorf("%w: it is of %s of %s", ErrVault, v.Serial, v.Tenant)

@@ -246,7 +246,7 @@ func TestManufactureRefuses(t *testing.T) {
 		"another TPM":            {other.Socket, state, func(*provision.Options) {}, provision.ErrOtherDevice, "decommission"},
 		"another policy key":     {machine.Socket, state, func(o *provision.Options) { o.PolicyKey = &newLine(t).key }, tpm.ErrOccupied, ""},
 		"a lower base":           {machine.Socket, state, func(o *provision.Options) { o.Base = base - 1 }, tpm.ErrCounterAhead, "base"},
-		"a serial with a dot":    {other.Socket, t.TempDir(), func(o *provision.Options) { o.Vault, o.Serial = nil, "SN.1" }, nil, "serial"},
+		"a serial with a dot":    {other.Socket, t.TempDir(), func(o *provision.Options) { o.Vault, o.Serial = nil, "SN.1" }, provision.ErrName, "serial"},
 		"a lost state":           {machine.Socket, t.TempDir(), func(*provision.Options) {}, tpm.ErrAuthorization, "clear"},
 	} {
 		t.Run(name, func(t *testing.T) {

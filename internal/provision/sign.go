@@ -27,3 +27,12 @@ func signer(ctx context.Context, chip *tpm.TPM, g idstore.Generation, boot *tpm.
 	}
 	return chip.BlobSigner(ctx, blobOf(g.Key), func() tpm.Boot { return *boot }, signTimeout)
 }
+
+// Signer signs with a key of the store, with the TPM fixed to the one of
+// manufacture. boot is for a key that is bound to the boot state, and may be nil.
+func Signer(ctx context.Context, chip *tpm.TPM, d idstore.Device, g idstore.Generation, boot *tpm.Boot) (crypto.Signer, error) {
+	if err := pin(chip, d); err != nil {
+		return nil, err
+	}
+	return signer(ctx, chip, g, boot)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"ward/internal/agent/identity/idstore"
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/swtpmtest"
 	"ward/internal/format/tss2"
@@ -29,6 +30,15 @@ func TestSealVolume(t *testing.T) {
 	_, err := open(t, other.Socket).ProvisionKeys(t.Context())
 	must(t, err)
 	bound := policy.BootPolicy(p.key)
+	// Before everything else, as on a production line.
+	first := swtpmtest.Start(t, false)
+	if _, _, err := provision.SealVolume(t.Context(), open(t, first.Socket), nil); err != nil {
+		t.Errorf("a new TPM: %v", err)
+	}
+	l := newLine(t)
+	if _, err := provision.Run(t.Context(), open(t, first.Socket), idstore.Open(t.TempDir()), l.options()); err != nil {
+		t.Errorf("then the factory step: %v", err)
+	}
 	for name, c := range map[string]struct {
 		seal *policy.Digest
 		open *tpm.Boot

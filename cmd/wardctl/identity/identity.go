@@ -1,16 +1,19 @@
-// Package identity holds the verbs of "wardctl identity": the device's
-// certificates, as the daemon has them issued over its local socket (RFC 7030 is
-// the daemon's side of it).
+// Package identity is the verbs about the device's identity: what it is, how it is
+// enrolled and renewed, with a network (the daemon's doing, over its local socket)
+// and without one, whether the fleet takes it, and secrets that are sealed beside
+// it.
 package identity
 
 import "github.com/spf13/cobra"
 
-// New is the verb with those beneath it.
+// New makes the verb identity.
 func New(defaultSocket string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "identity",
-		Short: "Enrol the device and renew its certificates",
+		Short: "Show this device's identity, enrol and renew it, try it, and keep secrets with it",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newEnrollOnline(defaultSocket), newRenew(defaultSocket))
+	cmd.AddCommand(newShow(), newEnroll(defaultSocket), newRenew(defaultSocket), newVerify(), newSeal(), newUnseal())
 	return cmd
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func newRenew(defaultSocket string) *cobra.Command {
-	return issue(defaultSocket, &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "renew",
 		Short: "Have the device's certificates renewed now",
 		Long: `Have the daemon renew the device's certificates at the registrar now, with new
@@ -24,17 +24,21 @@ key is kept until the new one has connected.
 Exit status: 0 renewed, 1 refused, 2 not allowed, 3 not done yet, or the daemon
 does not answer.`,
 		Args: cobra.NoArgs,
-	}, (*localapi.Client).RenewIdentity)
+	}
+	cmd.RunE = issue(defaultSocket, cmd, (*localapi.Client).RenewIdentity)
+	return cmd
 }
 
-// issue completes a command that has certificates issued.
-func issue(defaultSocket string, cmd *cobra.Command, do func(*localapi.Client, context.Context) (localapi.Identity, error)) *cobra.Command {
+// issue is what a command does that has the daemon get certificates.
+func issue(defaultSocket string, cmd *cobra.Command, do func(*localapi.Client, context.Context) (localapi.Identity, error)) func(*cobra.Command, []string) error {
 	var socket string
 	var asJSON bool
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.Flags().StringVar(&socket, "socket", defaultSocket, "the daemon's local `socket`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return func(cmd *cobra.Command, _ []string) error {
 		i, err := do(localapi.NewClient(socket), cmd.Context())
 		if err != nil {
-			return failed(err, socket)
+			return notIssued(err, socket)
 		}
 		out := cmd.OutOrStdout()
 		if asJSON {
@@ -52,12 +56,9 @@ func issue(defaultSocket string, cmd *cobra.Command, do func(*localapi.Client, c
 		}
 		return nil
 	}
-	cmd.Flags().StringVar(&socket, "socket", defaultSocket, "the daemon's local `socket`")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
 }
 
-func failed(err error, socket string) error {
+func notIssued(err error, socket string) error {
 	var refusal *localapi.Refusal
 	if !errors.As(err, &refusal) {
 		return &cli.Exit{Status: cli.NotDecided, Err: fmt.Errorf("%w (socket %s)", err, socket)}

@@ -27,25 +27,31 @@ func PolicyKey(dir string) (policy.Key, error) {
 	if len(names) > 1 {
 		return policy.Key{}, fmt.Errorf("find policy key: %d *.pem in %s: leave the one that the devices were manufactured with", len(names), dir)
 	}
-	text, err := Read(names[0], maxKey)
+	return ReadPolicyKey(names[0])
+}
+
+// ReadPolicyKey reads a policy key from a file: one P-256 key in PEM and nothing
+// else.
+func ReadPolicyKey(file string) (policy.Key, error) {
+	text, err := Read(file, maxKey)
 	if err != nil {
-		return policy.Key{}, fmt.Errorf("read policy key %s: %w", names[0], err)
+		return policy.Key{}, fmt.Errorf("read policy key %s: %w", file, err)
 	}
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != "PUBLIC KEY" || !bytes.HasPrefix(bytes.TrimSpace(text), []byte("-----BEGIN ")) || len(bytes.TrimSpace(rest)) > 0 {
-		return policy.Key{}, fmt.Errorf("read policy key %s: want one PUBLIC KEY in PEM and nothing else", names[0])
+		return policy.Key{}, fmt.Errorf("read policy key %s: want one PUBLIC KEY in PEM and nothing else", file)
 	}
 	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
-		return policy.Key{}, fmt.Errorf("read policy key %s: %w", names[0], err)
+		return policy.Key{}, fmt.Errorf("read policy key %s: %w", file, err)
 	}
 	ec, ok := public.(*ecdsa.PublicKey)
 	if !ok {
-		return policy.Key{}, fmt.Errorf("read policy key %s: %w: want a key on the curve P-256", names[0], policy.ErrKey)
+		return policy.Key{}, fmt.Errorf("read policy key %s: %w: want a key on the curve P-256", file, policy.ErrKey)
 	}
 	key, err := policy.NewKey(ec)
 	if err != nil {
-		return policy.Key{}, fmt.Errorf("read policy key %s: %w", names[0], err)
+		return policy.Key{}, fmt.Errorf("read policy key %s: %w", file, err)
 	}
 	return key, nil
 }

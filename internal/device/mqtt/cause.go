@@ -61,6 +61,23 @@ func (e *ConnectError) Error() string {
 
 func (e *ConnectError) Unwrap() error { return e.Err }
 
+// Answered says that the broker refused in its CONNACK (MQTT 3.1.1, section
+// 3.2.2.3): the TLS connection, with the client's certificate, stood.
+func (e *ConnectError) Answered() bool {
+	for _, code := range []error{
+		packets.ErrorRefusedServerUnavailable, packets.ErrorRefusedBadUsernameOrPassword, packets.ErrorRefusedNotAuthorised,
+		packets.ErrorRefusedIDRejected, packets.ErrorRefusedBadProtocolVersion,
+	} {
+		if errors.Is(e.Err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+// OtherID says that the broker refused for the client id alone.
+func (e *ConnectError) OtherID() bool { return errors.Is(e.Err, packets.ErrorRefusedIDRejected) }
+
 // signError marks an error of the client's own key.
 type signError struct{ error }
 

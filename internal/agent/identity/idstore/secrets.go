@@ -19,9 +19,12 @@ const (
 	authSize = 32
 )
 
+// ErrName: not a name for a secret or a value.
+var ErrName = errors.New("want 1 to 63 small letters, digits and '-'")
+
 func checkName(name string) error {
 	if !names.MatchString(name) {
-		return fmt.Errorf("%q is no name: want 1 to 63 small letters, digits and '-'", name)
+		return fmt.Errorf("%.80q is no name: %w", name, ErrName)
 	}
 	return nil
 }
