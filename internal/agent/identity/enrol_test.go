@@ -42,7 +42,7 @@ func TestEnrolment(t *testing.T) {
 			t.Errorf("after the connection: %q", got)
 		}
 		s := r.Status()
-		if s.State != "ready" || use(s, enrolment.Reporting).State != "connected" || use(s, enrolment.Service).State != "connected" || use(s, enrolment.Reporting).DaysLeft != 3 {
+		if s.State != "ready" || use(s, enrolment.Reporting).State != "connected" || use(s, enrolment.Service).State != "connected" || use(s, enrolment.Reporting).DaysLeft != 2 {
 			t.Errorf("status %+v", s)
 		}
 		time.Sleep(3 * time.Hour)

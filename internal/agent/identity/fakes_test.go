@@ -301,7 +301,7 @@ type world struct {
 
 // life is how long the certificates of the tests last: the role looks at them once
 // a minute, and a year of that takes too long.
-const life = 3 * 24 * time.Hour
+const life = 2 * 24 * time.Hour
 
 const year = 365 * 24 * time.Hour
 

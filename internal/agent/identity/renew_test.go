@@ -30,7 +30,7 @@ func TestRenewal(t *testing.T) {
 		}
 		w.fleet.took()
 		time.Sleep(time.Until(*at) - 2*time.Minute)
-		if got := fmt.Sprint(w.fleet.took()); strings.Contains(got, "enroll") {
+		if got := fmt.Sprint(w.fleet.took()); strings.Contains(got, "challenge reporting") {
 			t.Errorf("before its time: %s", got)
 		}
 		time.Sleep(3 * time.Minute)
