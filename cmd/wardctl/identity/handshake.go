@@ -212,6 +212,8 @@ func (t *trial) key(ctx context.Context, d idstore.Device, g idstore.Generation)
 		t.set(stepKey, isGood, "the TPM signs with it", "")
 	case errors.Is(err, tpm.ErrOtherTPM):
 		t.find(stepKey, isBad, finding.IdentityMismatch, err)
+	case errors.Is(err, tpm.ErrNoKey):
+		t.find(stepKey, isBad, finding.IdentityMissing, err)
 	case errors.Is(err, tpm.ErrAbsent):
 		t.find(stepKey, undecided, finding.TPMAbsent, err)
 	default:
