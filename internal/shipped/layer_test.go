@@ -46,6 +46,27 @@ func TestLayerPolicyIsThatOfTheReferenceDevice(t *testing.T) {
 	}
 }
 
+// The daemon knows its groups by number: the layer and the reference device make
+// them with these.
+func TestGroupsAreThoseOfTheDaemon(t *testing.T) {
+	daemon := read(t, "../daemon/assemble.go")
+	recipe := read(t, layer+"recipes-security/ward/ward_git.bb")
+	image := read(t, "../lab/image/rootfs.go")
+	for name, constant := range map[string]string{"wardsvc": "readerGroup", "wardsign": "signerGroup"} {
+		_, rest, ok := strings.Cut(daemon, "const "+constant+" = ")
+		number, _, _ := strings.Cut(rest, "\n")
+		if !ok || number == "" {
+			t.Fatalf("the daemon has no %s", constant)
+		}
+		if want := "--gid " + number + " " + name; !strings.Contains(recipe, want) {
+			t.Errorf("the recipe lacks %q", want)
+		}
+		if want := name + ":x:" + number + ":"; !strings.Contains(image, want) {
+			t.Errorf("the reference device lacks %q", want)
+		}
+	}
+}
+
 // rules drops the comments of an IMA policy.
 func rules(policy string) []string {
 	var all []string

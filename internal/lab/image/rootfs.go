@@ -39,7 +39,7 @@ const (
 
 var accounts = map[string]string{
 	"/etc/passwd": "root:x:0:0:root:/:/usr/bin/sh\nward:x:900:900:Ward:/var/lib/ward:/usr/bin/false\npump:x:901:901:Infusion pump:/data/pump:/usr/bin/false\n",
-	"/etc/group":  "root:x:0:\nward:x:900:\npump:x:901:\nwardsvc:x:902:ward\n",
+	"/etc/group":  "root:x:0:\nward:x:900:\npump:x:901:\nwardsvc:x:902:ward\nwardsign:x:903:\n",
 }
 
 // osRelease describes the release, os-release(5).

@@ -45,6 +45,7 @@ func TestMeasure(t *testing.T) {
 	following(t, &b)
 	fleet(t, &b)
 	programs(t, &b)
+	enrolment(t, &b)
 	var text bytes.Buffer
 	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "what\tmeasured\tbudget\tok")

@@ -20,7 +20,7 @@ import (
 )
 
 // shipped are the programs, as the Makefile builds them.
-var shipped = []string{"wardd", "wardctl", "wardrelease", "wardfleet", "wardlab"}
+var shipped = []string{"wardd", "wardctl", "wardrelease", "wardfleet", "wardlab", "wardunlock"}
 
 // programs measures the programs as they ship: the daemon's first verdict and
 // the sizes.

@@ -8,11 +8,13 @@ SRC_URI = "file://wardd.toml file://ima-policy"
 
 # PEM files of the bbappend, named in its SRC_URI too: public keys of those who
 # sign releases, roots of the broker's certificate, public keys of those who
-# sign receipts, and of those who sign challenges.
+# sign receipts, of those who sign challenges, and of the one that signs boot
+# states (one key: docs/update.md).
 WARD_RELEASE_KEYS ?= ""
 WARD_FLEET_ROOTS ?= ""
 WARD_RECEIPT_KEYS ?= ""
 WARD_CHALLENGE_KEYS ?= ""
+WARD_POLICY_KEY ?= ""
 
 inherit allarch
 
@@ -36,6 +38,7 @@ do_install() {
     ward_install_anchors fleet "${WARD_FLEET_ROOTS}"
     ward_install_anchors receipt "${WARD_RECEIPT_KEYS}"
     ward_install_anchors challenge "${WARD_CHALLENGE_KEYS}"
+    ward_install_anchors policy "${WARD_POLICY_KEY}"
     if grep -Eq '^bring_up *= *true' ${D}${sysconfdir}/ward/wardd.toml; then
         bbwarn "wardd.toml says bring_up = true: this image reports everything and judges nothing"
     elif [ -z "${WARD_RELEASE_KEYS}" ]; then

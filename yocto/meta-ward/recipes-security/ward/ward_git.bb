@@ -75,5 +75,5 @@ SYSTEMD_SERVICE:${PN} = "wardd.service"
 
 # The numbers are those of the reference device.
 USERADD_PACKAGES = "${PN}"
-GROUPADD_PARAM:${PN} = "--system --gid 900 ward; --system --gid 901 wardsvc"
+GROUPADD_PARAM:${PN} = "--system --gid 900 ward; --system --gid 902 wardsvc; --system --gid 903 wardsign"
 USERADD_PARAM:${PN} = "--system --uid 900 --gid ward --groups wardsvc --home-dir /var/lib/ward --no-create-home --shell /sbin/nologin ward"
