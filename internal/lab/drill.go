@@ -44,6 +44,7 @@ func Drills() []Drill {
 		{"altered-command-line", "a correctly signed kernel image with another command line is booted", true, alteredCommandLine},
 		{"predict-next", "the next release boots as predicted; with one byte of its initramfs changed it does not", false, predictNext},
 		{"long-list", "thousands of strange programs make the measurement list long; what following it costs is measured", false, followLongList},
+		{"enrol-and-renew", "a new device gets certificates from the registrar for keys of its TPM, and renews them with new keys", false, enrolAndRenew},
 		{"renewal-power-cuts", "the power is cut in the middle of renewals: the device comes back with an identity", false, renewalPowerCuts},
 		{"rollback", "after a confirmed update the release before is installed again: data and service key stay shut", false, rollback},
 		{"stolen-disk", "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", false, stolenDisk},

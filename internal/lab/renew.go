@@ -91,3 +91,37 @@ func (s *Stage) awaitIssued(ctx context.Context, before int) error {
 	}
 	return nil
 }
+
+// enrolAndRenew has a device that was never used start: it must get certificates
+// for keys of its TPM from the registrar, use both, and renew them with new keys.
+func enrolAndRenew(ctx context.Context, s *Stage) (Outcome, error) {
+	begun := time.Now()
+	if err := s.goodBoot(ctx); err != nil {
+		return Outcome{}, err
+	}
+	before, err := s.identity(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	generation := use(before, "reporting").Generation
+	if _, err := s.awaitGeneration(ctx, "service", "connected", generation); err != nil {
+		return Outcome{}, err
+	}
+	first, err := s.serviceKey(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	s.Line.Say("registrar", "enrolled over EST: %d certificates issued, the service key signs as %s", s.issuedCount(), first.URIs[0])
+	after := time.Since(begun)
+	if _, err := s.renew(ctx); err != nil {
+		return Outcome{}, err
+	}
+	second, err := s.serviceKey(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if second.Equal(first) {
+		return Outcome{}, errors.New("the service key's certificate was not renewed")
+	}
+	return Outcome{Attack: "enrolment and renewal", Seen: fmt.Sprintf("%d certificates issued over EST; new keys at work", s.issuedCount()), After: after}, nil
+}

@@ -143,3 +143,24 @@ func TestPowerCutMovesTheOrderlyCounterAheadOnly(t *testing.T) {
 		}
 	}
 }
+
+// docs/tpm.md states the same number.
+func TestCheckpointCosts(t *testing.T) {
+	d, inject := faulty(t)
+	keys, err := d.ProvisionKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Pin(keys.SRK)
+	index, auth := tpm.JournalCounter(false), tpm.NewAuth()
+	if err := d.DefineNV(t.Context(), index, auth); err != nil {
+		t.Fatal(err)
+	}
+	recorded := inject.Record()
+	if _, _, err := d.Checkpoint(t.Context(), index, auth, [32]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(recorded()); got != 7 {
+		t.Errorf("%d commands, want 7", got)
+	}
+}
