@@ -63,7 +63,9 @@ var arrows = map[string][]string{
 	// what the fleet says of a device is what the appraisal decided, in its words
 	"trust/verdict": {"trust/appraisal", "trust/finding"},
 	// the register of devices is one for who enrols them and who judges their evidence
-	"fleet/verifier":  {"fleet/register"},
+	"fleet/verifier":  {"fleet/register", "fleet/files"},
+	"fleet/register":  {"fleet/files"}, // one way to write the backend's state
+	"fleet/ingest":    {"fleet/files"},
 	"fleet/registrar": {"fleet/register", "fleet/issue"},
 	"daemon":          {"config"},
 	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"ward/internal/fleet/files"
 )
 
 // errStore is a failure to keep what receipts promise; listening ends with it.
@@ -104,31 +105,10 @@ func (s *store) sync(devices map[string]*device) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errStore, err)
 	}
-	if err := replace(s.path, b); err != nil {
+	if err := files.Replace(s.path, b); err != nil {
 		return fmt.Errorf("%w: %w", errStore, err)
 	}
 	return nil
-}
-
-func replace(path string, b []byte) error {
-	aside := path + ".new"
-	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(aside, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (s *store) close() {

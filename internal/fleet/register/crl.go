@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"time"
+
+	"ward/internal/fleet/files"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 func (r *Register) CRL(list func(last []byte) ([]byte, error)) error {
 	return r.change(func() error {
 		file := filepath.Join(r.dir, crlFile)
-		last, err := readBounded(file, MaxCRL)
+		last, err := files.Read(file, MaxCRL)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("read revocation list: %w", err)
 		}
@@ -32,7 +34,7 @@ func (r *Register) CRL(list func(last []byte) ([]byte, error)) error {
 		if len(next) > MaxCRL {
 			return fmt.Errorf("write revocation list: %d bytes, at most %d", len(next), MaxCRL)
 		}
-		if err := replaceFile(file, next); err != nil {
+		if err := files.Replace(file, next); err != nil {
 			return fmt.Errorf("write revocation list: %w", err)
 		}
 		return nil

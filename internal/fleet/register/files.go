@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ward/internal/fleet/files"
 )
 
 // record is a file of lines of JSON that only grows, and how far it was read.
@@ -97,7 +99,7 @@ func (r *record) append(v any) ([]byte, error) {
 		return nil, fmt.Errorf("record act: %w", err)
 	}
 	if r.file == nil { // new: its name must last too
-		if err := syncFolder(filepath.Dir(r.path)); err != nil {
+		if err := files.SyncFolder(filepath.Dir(r.path)); err != nil {
 			return nil, fmt.Errorf("record act: %w", err)
 		}
 	}
@@ -124,46 +126,4 @@ func lock(path string) (func(), error) {
 			return nil, errors.Join(fmt.Errorf("lock register %s: another process has held it for %s", path, lockWait), f.Close())
 		}
 	}
-}
-
-// replaceFile writes a file aside, synced, and puts it in place.
-func replaceFile(path string, b []byte) error {
-	aside := path + ".new"
-	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(aside, path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-func syncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// readBounded reads a file of at most most bytes.
-func readBounded(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > most {
-		return nil, fmt.Errorf("%s: more than %d bytes", path, most)
-	}
-	return b, nil
 }

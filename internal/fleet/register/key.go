@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"ward/internal/fleet/files"
 	"ward/internal/format/dsse"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/quote"
@@ -103,7 +104,7 @@ func (r *Register) Lookup(now time.Time, tenant, device string) (*Key, error) {
 }
 
 func readKey(file string) (*Key, error) {
-	b, err := readBounded(file, maxKeyFile)
+	b, err := files.Read(file, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read attestation key: %w", err)
 	}
@@ -115,7 +116,7 @@ func readKey(file string) (*Key, error) {
 }
 
 func writeKey(file string, k *Key) error {
-	return replaceFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.DER}))
+	return files.Replace(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.DER}))
 }
 
 // KeyID names an attestation key as the register does.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 
+	"ward/internal/fleet/files"
 	"ward/internal/format/dsse"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/release"
@@ -34,7 +35,7 @@ type Releases map[string]Release
 func LoadReleases(manifests, baselines, keys []string, threshold int) (Releases, error) {
 	var texts [][]byte
 	for _, file := range keys {
-		b, err := readBounded(file, maxReleaseKey)
+		b, err := files.Read(file, maxReleaseKey)
 		if err != nil {
 			return nil, fmt.Errorf("read release key: %w", err)
 		}
@@ -46,7 +47,7 @@ func LoadReleases(manifests, baselines, keys []string, threshold int) (Releases,
 	}
 	all := make(Releases)
 	for _, file := range manifests {
-		b, err := readBounded(file, dsse.MaxSize)
+		b, err := files.Read(file, dsse.MaxSize)
 		if err != nil {
 			return nil, fmt.Errorf("read release: %w", err)
 		}
@@ -66,7 +67,7 @@ func LoadReleases(manifests, baselines, keys []string, threshold int) (Releases,
 }
 
 func (all Releases) addBaseline(file string) error {
-	b, err := readBounded(file, maxBaseline)
+	b, err := files.Read(file, maxBaseline)
 	if err != nil {
 		return fmt.Errorf("read baseline: %w", err)
 	}

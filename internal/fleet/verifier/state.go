@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
+	"ward/internal/fleet/files"
 	"ward/internal/trust/presence"
 )
 
@@ -31,7 +29,7 @@ func load(path string) (map[string]*device, error) {
 	if path == "" {
 		return devices, nil
 	}
-	b, err := readBounded(path, maxState)
+	b, err := files.Read(path, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return devices, nil
 	}
@@ -59,48 +57,10 @@ func load(path string) (map[string]*device, error) {
 func save(path string, devices map[string]*device) error {
 	b, err := json.Marshal(state{Schema: stateSchema, Devices: devices})
 	if err == nil {
-		err = replace(path, b)
+		err = files.Replace(path, b)
 	}
 	if err != nil {
 		return fmt.Errorf("write state file: %w", err)
 	}
 	return nil
-}
-
-// replace writes a file aside, synced, and puts it in place.
-func replace(path string, b []byte) error {
-	aside := path + ".new"
-	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(aside, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// readBounded reads a file of at most most bytes.
-func readBounded(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > most {
-		return nil, fmt.Errorf("%s: more than %d bytes", path, most)
-	}
-	return b, nil
 }

@@ -9,11 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"syscall"
-	"time"
 
 	"ward/internal/lab/pki"
 	"ward/internal/lab/tool"
@@ -22,12 +18,7 @@ import (
 // Broker is a running mosquitto, set up as section 7 of the blueprint says:
 // TLS 1.3, client certificates required, the certificate's common name as the
 // user name, and an access list that names tenant and device literally.
-type Broker struct {
-	Port int
-	cmd  *exec.Cmd
-	log  *boundedBuffer
-	done chan struct{}
-}
+type Broker struct{ server }
 
 // BrokerConfig says which certificate the broker shows and whom it admits.
 type BrokerConfig struct {
@@ -62,45 +53,11 @@ func StartBroker(ctx context.Context, keys *pki.Keys, c BrokerConfig) (*Broker, 
 	if err := os.WriteFile(conf, brokerConf(keys, c, port, acl), 0o600); err != nil {
 		return nil, fmt.Errorf("write broker configuration: %w", err)
 	}
-	b := &Broker{Port: port, log: newBoundedBuffer(1 << 20), done: make(chan struct{})}
-	b.cmd = exec.Command(program, "-c", conf)
-	b.cmd.Stdout, b.cmd.Stderr = b.log, b.log
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := b.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start mosquitto: %w", err)
+	b := &Broker{server{Port: port}}
+	if err := b.start(ctx, "mosquitto", program, "-c", conf); err != nil {
+		return nil, err
 	}
-	go func() { _ = b.cmd.Wait(); close(b.done) }()
-	for {
-		conn, err := net.DialTimeout("tcp", b.Address(), time.Second)
-		if err == nil {
-			return b, conn.Close()
-		}
-		select {
-		case <-ctx.Done():
-			b.Stop()
-			return nil, ctx.Err()
-		case <-b.done:
-			return nil, fmt.Errorf("start mosquitto: it ended at once: %s", b.log.lastLine())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// Address is the broker's host and port.
-func (b *Broker) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(b.Port)) }
-
-// Log is what the broker printed, its newest part.
-func (b *Broker) Log() string { return b.log.String() }
-
-// Stop ends the broker and waits for it.
-func (b *Broker) Stop() {
-	_ = b.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-b.done:
-	case <-time.After(3 * time.Second):
-		_ = b.cmd.Process.Kill()
-		<-b.done
-	}
+	return b, nil
 }
 
 func brokerConf(keys *pki.Keys, c BrokerConfig, port int, acl string) []byte {

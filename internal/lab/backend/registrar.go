@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"syscall"
 	"time"
 
 	"ward/internal/lab/pki"
@@ -17,12 +13,7 @@ import (
 
 // Registrar is a running "wardfleet registrar": the real backend program, from
 // which devices get their certificates.
-type Registrar struct {
-	Port int
-	cmd  *exec.Cmd
-	log  *boundedBuffer
-	done chan struct{}
-}
+type Registrar struct{ server }
 
 // RegistrarConfig says whom the registrar gives certificates.
 type RegistrarConfig struct {
@@ -50,7 +41,7 @@ func StartRegistrar(ctx context.Context, keys *pki.Keys, program string, c Regis
 	if err := errors.Join(os.MkdirAll(c.Dir, 0o755), os.WriteFile(serials, list, 0o644)); err != nil {
 		return nil, fmt.Errorf("start registrar: %w", err)
 	}
-	r := &Registrar{Port: port, log: newBoundedBuffer(1 << 20), done: make(chan struct{})}
+	r := &Registrar{server{Port: port}}
 	args := []string{
 		"registrar", "--listen", r.Address(), "--tenant", c.Tenant,
 		"--cert", keys.File("registrar.crt"), "--key", keys.File("registrar.key"),
@@ -60,44 +51,8 @@ func StartRegistrar(ctx context.Context, keys *pki.Keys, program string, c Regis
 	if c.Lifetime != 0 {
 		args = append(args, "--lifetime", c.Lifetime.String())
 	}
-	r.cmd = exec.Command(program, args...)
-	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := r.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start registrar: %w", err)
+	if err := r.start(ctx, "registrar", program, args...); err != nil {
+		return nil, err
 	}
-	go func() { _ = r.cmd.Wait(); close(r.done) }()
-	for {
-		conn, err := net.DialTimeout("tcp", r.Address(), time.Second)
-		if err == nil {
-			return r, conn.Close()
-		}
-		select {
-		case <-ctx.Done():
-			r.Stop()
-			return nil, ctx.Err()
-		case <-r.done:
-			return nil, fmt.Errorf("start registrar: it ended at once: %s", r.log.lastLine())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// Address is the registrar's host and port.
-func (r *Registrar) Address() string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.Port))
-}
-
-// Log is what the registrar printed, its newest part.
-func (r *Registrar) Log() string { return r.log.String() }
-
-// Stop ends the registrar and waits for it.
-func (r *Registrar) Stop() {
-	_ = r.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-r.done:
-	case <-time.After(5 * time.Second):
-		_ = r.cmd.Process.Kill()
-		<-r.done
-	}
+	return r, nil
 }
