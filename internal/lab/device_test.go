@@ -81,6 +81,7 @@ func TestDevice(t *testing.T) {
 	t.Run("a killed daemon is seen and comes back", func(t *testing.T) { killed(ctx, t, s) })
 	var service *x509.Certificate
 	t.Run("the device has enrolled over EST, and its service key signs", func(t *testing.T) { service = enrolled(ctx, t, s) })
+	t.Run("wardctl shows the identity, tries it at the broker, and keeps a secret with it", func(t *testing.T) { bedsideIdentity(ctx, t, s) })
 	t.Run("certificates are renewed with new keys", func(t *testing.T) { service = renewed(ctx, t, s, service) })
 	t.Run("a clean stop takes leave", func(t *testing.T) {
 		mark := s.Fleet.Mark()
@@ -370,6 +371,7 @@ func nextRelease(ctx context.Context, t *testing.T, s *Stage, service *x509.Cert
 	}
 	volumesKept(ctx, t, s)
 	sameServiceKey(ctx, t, s, service)
+	unsealed(ctx, t, s)
 	if err := s.PowerOff(ctx); err != nil {
 		t.Fatal(err)
 	}

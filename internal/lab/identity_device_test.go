@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"ward/internal/lab/control"
 	"ward/internal/lab/works"
 	"ward/internal/trust/finding"
 )
@@ -73,6 +74,29 @@ func renewed(ctx context.Context, t *testing.T, s *Stage, before *x509.Certifica
 	return after
 }
 
+// appSecret is what a medical application keeps with the device's identity.
+const appSecretName, appSecret = "pump-license", "a secret of the medical application"
+
+// bedsideIdentity tries what wardctl does with the identity at the bedside, beside
+// the running daemon, and seals a secret of the application's.
+func bedsideIdentity(ctx context.Context, t *testing.T, s *Stage) {
+	t.Logf("wardctl identity show:\n%s", guest(ctx, t, s, 0, "/usr/bin/wardctl", "identity", "show"))
+	t.Logf("wardctl identity verify:\n%s", guest(ctx, t, s, 0, "/usr/bin/wardctl", "identity", "verify"))
+	r, err := s.vm.Do(ctx, control.Request{Argv: []string{"/usr/bin/wardctl", "identity", "seal", appSecretName}, Stdin: []byte(appSecret)})
+	if err != nil || r.Exit != 0 {
+		t.Fatalf("wardctl identity seal: exit %d, %v: %s", r.Exit, err, r.Stderr)
+	}
+	unsealed(ctx, t, s)
+}
+
+// unsealed wants the application's secret.
+func unsealed(ctx context.Context, t *testing.T, s *Stage) {
+	t.Helper()
+	if got := guest(ctx, t, s, 0, "/usr/bin/wardctl", "identity", "unseal", appSecretName); got != appSecret {
+		t.Errorf("unsealed %q", got)
+	}
+}
+
 // sameServiceKey wants the service key that was there before at work.
 func sameServiceKey(ctx context.Context, t *testing.T, s *Stage, before *x509.Certificate) {
 	t.Helper()
@@ -92,4 +116,7 @@ func serviceRefused(ctx context.Context, t *testing.T, s *Stage) {
 		t.Fatal(err)
 	}
 	t.Logf("the service key: %s", reason)
+	if got := guest(ctx, t, s, 1, "/usr/bin/wardctl", "identity", "unseal", appSecretName); got != "" {
+		t.Errorf("unsealed %q in a boot that nobody approved", got)
+	}
 }
