@@ -4,6 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 PROGRAMS := wardd wardctl wardunlock wardrelease wardfleet wardlab
+# Nothing of Ward uses cgo: with or without a C compiler the same is built and tested.
+export CGO_ENABLED := 0
 FUZZTIME ?= 10s
 SMOKE := 1000x
 BENCHTIME ?= 1s
