@@ -43,6 +43,7 @@ var capabilities = []string{"measured-boot", "ima", "journal", "receipts", "evid
 // assemble makes the roles.
 func (d *daemon) assemble() {
 	chip := tpm.NewLazy(d.config.TPM.Device)
+	d.pin(chip)
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)

@@ -46,7 +46,7 @@ func (c counted) Signer(ctx context.Context, _ enrolment.Use, key tss2.File) (cr
 }
 
 // injected is a TPM behind an injector, with keys.
-func injected(t *testing.T, socket string) (*tpm.TPM, *tpmtest.Injector) {
+func injected(t testing.TB, socket string) (*tpm.TPM, *tpmtest.Injector) {
 	t.Helper()
 	conn, err := linuxudstpm.Open(socket)
 	check(t, err)
@@ -191,4 +191,50 @@ func TestNobodyWaitsForMoreThanTheOperationBefore(t *testing.T) {
 		t.Error("two commands were in the TPM at once")
 	}
 	t.Logf("a signature is %d commands: with a TPM of 600 ms each it takes %s, and waits as long for one before it", cost, time.Duration(cost)*600*time.Millisecond)
+}
+
+// BenchmarkSlowTPM is a signature with a TPM that takes 600 ms for each command,
+// alone and behind another one, and what the record does meanwhile.
+func BenchmarkSlowTPM(b *testing.B) {
+	soft := swtpmtest.Start(b, false)
+	chip, inject := injected(b, soft.Socket)
+	keys, err := chip.ProvisionKeys(b.Context())
+	check(b, err)
+	chip.Pin(keys.SRK)
+	blob, err := chip.CreateKey(b.Context(), nil)
+	check(b, err)
+	signer, err := chip.BlobSigner(b.Context(), blob, nil, time.Minute)
+	check(b, err)
+	j, err := journal.Open(journal.Config{
+		Source: event.Source{Tenant: "acme", Device: "pump-1"}, Boot: "boot", Monotonic: bootclock.Now, FS: wal.Memory(), MaxBytes: memoryJournalBytes,
+		Log: slog.New(slog.DiscardHandler), Alive: func() {},
+	})
+	check(b, err)
+	defer j.Close()
+	digest := sha256.Sum256([]byte("x"))
+	sign := func(done chan<- time.Duration, begun time.Time) {
+		if _, err := signer.Sign(nil, digest[:], crypto.SHA256); err != nil {
+			b.Error(err)
+		}
+		done <- time.Since(begun)
+	}
+	inject.Always(tpmtest.Slow(600 * time.Millisecond))
+	var alone, behind, record time.Duration
+	for b.Loop() {
+		first, second := make(chan time.Duration, 1), make(chan time.Duration, 1)
+		before, begun := inject.Sent(), time.Now()
+		go sign(first, begun)
+		for inject.Sent() == before {
+			time.Sleep(time.Millisecond)
+		}
+		go sign(second, begun)
+		at := time.Now()
+		check(b, j.Record(b.Context(), event.Event{Type: event.DaemonStarted, Severity: finding.Info}))
+		record += time.Since(at)
+		alone += <-first
+		behind += <-second
+	}
+	b.ReportMetric(float64(alone.Milliseconds())/float64(b.N), "alone-ms/op")
+	b.ReportMetric(float64(behind.Milliseconds())/float64(b.N), "behind-ms/op")
+	b.ReportMetric(float64(record.Microseconds())/float64(b.N), "record-us/op")
 }

@@ -159,3 +159,22 @@ func approvalsOf(manifest string) func(policy.Key) ([]policy.Approval, error) {
 		return p.Approvals, nil
 	}
 }
+
+// pin fixes the TPM by the storage root key that manufacture read, so that nobody
+// between it and the processor can put another in its place. A device that was
+// never manufactured takes the one that it finds.
+func (d *daemon) pin(chip *tpm.Lazy) {
+	device, err := idstore.Open(d.config.Paths.State).Device()
+	if errors.Is(err, idstore.ErrNone) {
+		return
+	}
+	var srk tpm.Key
+	if err == nil {
+		srk, err = tpm.Blob{Public: device.SRK}.Key()
+	}
+	if err != nil {
+		d.log.Error("pin the TPM", "error", err)
+		return
+	}
+	chip.Pin(srk)
+}

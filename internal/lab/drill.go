@@ -47,6 +47,7 @@ func Drills() []Drill {
 		{"enrol-and-renew", "a new device gets certificates from the registrar for keys of its TPM, and renews them with new keys", false, enrolAndRenew},
 		{"renewal-power-cuts", "the power is cut in the middle of renewals: the device comes back with an identity", false, renewalPowerCuts},
 		{"rollback", "after a confirmed update the release before is installed again: data and service key stay shut", false, rollback},
+		{"decommission", "the device's life ends: a signed farewell, and nothing of it is left", false, decommission},
 		{"stolen-disk", "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", false, stolenDisk},
 		{"plain-volumes", "plain file systems are put in the place of the encrypted volumes: neither is mounted", false, plainVolumes},
 		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"ward/internal/trust/finding"
@@ -31,7 +32,8 @@ func rollback(ctx context.Context, s *Stage) (Outcome, error) {
 	if r.Exit != 0 {
 		return Outcome{}, fmt.Errorf("wardctl update confirm: exit status %d: %s%s", r.Exit, r.Stdout, r.Stderr)
 	}
-	s.Line.Say("device", "release %s confirmed: %s", nextVersion, firstLine(r.Stdout))
+	said, _, _ := strings.Cut(string(r.Stdout), "\n")
+	s.Line.Say("device", "release %s confirmed: %s", nextVersion, said)
 	if _, err := s.serviceKey(ctx); err != nil {
 		return Outcome{}, fmt.Errorf("after the counter has moved: %w", err)
 	}
@@ -62,13 +64,4 @@ func rollback(ctx context.Context, s *Stage) (Outcome, error) {
 	}
 	s.Line.Say("device", "the service key: %s", reason)
 	return Outcome{Attack: "older release installed again", Seen: fmt.Sprintf("%s; data and service key shut", finding.UpdateLockedOut), After: after}, nil
-}
-
-func firstLine(b []byte) string {
-	for i, c := range b {
-		if c == '\n' {
-			return string(b[:i])
-		}
-	}
-	return string(b)
 }

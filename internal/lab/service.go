@@ -2,27 +2,16 @@ package lab
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
 	"ward/internal/agent/localapi"
+	"ward/internal/lab/clinic"
 	"ward/internal/lab/works"
 )
-
-// signature is what the guest's signer prints.
-type signature struct {
-	Chain     string
-	Signature []byte
-	Status    int
-	Refused   string
-}
 
 const (
 	localSocket = "/run/ward/wardd.sock"
@@ -32,57 +21,32 @@ const (
 
 // sign asks the device, as a program on it does, for a signature by the key of a
 // use. A refusal is no error.
-func (s *Stage) sign(ctx context.Context, use string) (signature, error) {
-	var a signature
+func (s *Stage) sign(ctx context.Context, use string) (clinic.Answer, error) {
 	program, err := s.GuestProgram(ctx, "signer")
 	if err != nil {
-		return a, err
+		return clinic.Answer{}, err
 	}
 	if err := s.vm.Put(ctx, signerFile, 0o755, program); err != nil {
-		return a, err
+		return clinic.Answer{}, err
 	}
 	r, err := s.vm.Run(ctx, signerFile, localSocket, use, signedText)
 	if err != nil {
-		return a, err
+		return clinic.Answer{}, err
 	}
 	if r.Exit != 0 {
-		return a, fmt.Errorf("signer: exit status %d: %s", r.Exit, r.Stderr)
+		return clinic.Answer{}, fmt.Errorf("signer: exit status %d: %s", r.Exit, r.Stderr)
 	}
-	return a, json.Unmarshal(r.Stdout, &a)
+	return clinic.Parse(r.Stdout)
 }
 
-// serviceKey has the service key sign, and verifies signature and certificate
-// as a clinical service does that trusts the fleet's authority.
+// serviceKey has the service key sign, as a clinical service sees it.
 func (s *Stage) serviceKey(ctx context.Context) (*x509.Certificate, error) {
 	a, err := s.sign(ctx, "service")
 	if err != nil {
 		return nil, err
 	}
-	if a.Refused != "" {
-		return nil, s.explain(fmt.Errorf("the service key is refused: %s", a.Refused))
-	}
-	block, _ := pem.Decode([]byte(a.Chain))
-	if block == nil {
-		return nil, errors.New("the service key has no certificate")
-	}
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(s.PKI.Fleet.Cert)
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
-		return nil, err
-	}
-	if want := "urn:ward:" + works.Tenant + ":" + DeviceID + ":service"; len(leaf.URIs) != 1 || leaf.URIs[0].String() != want {
-		return nil, fmt.Errorf("the service certificate is for %v, want %s", leaf.URIs, want)
-	}
-	public, ok := leaf.PublicKey.(*ecdsa.PublicKey)
-	sum := sha256.Sum256([]byte(signedText))
-	if !ok || !ecdsa.VerifyASN1(public, sum[:], a.Signature) {
-		return nil, errors.New("the signature is not by the service key")
-	}
-	return leaf, nil
+	cert, err := a.Verify(s.PKI.Fleet.Cert, "urn:ward:"+works.Tenant+":"+DeviceID+":service", signedText)
+	return cert, s.explain(err)
 }
 
 // serviceShut wants the service key refused for a cause that the fleet is told
