@@ -2,11 +2,9 @@ package tpm
 
 import (
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"errors"
 	"sync"
-	"time"
 
 	"ward/internal/format/pcr"
 	"ward/internal/trust/quote"
@@ -86,19 +84,6 @@ func With[T any](l *Lazy, operation func(*TPM) (T, error)) (T, error) {
 // ReadPCRs is TPM.ReadPCRs.
 func (l *Lazy) ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (pcr.Values, error) {
 	return With(l, func(t *TPM) (pcr.Values, error) { return t.ReadPCRs(ctx, bank, which) })
-}
-
-// Signer is TPM.Signer; the signer goes on when ctx ends.
-func (l *Lazy) Signer(ctx context.Context, handle uint32) (crypto.Signer, error) {
-	return With(l, func(t *TPM) (crypto.Signer, error) { return t.Signer(context.WithoutCancel(ctx), handle) })
-}
-
-// BlobSigner is TPM.BlobSigner; the signer goes on when ctx ends. It keeps the
-// TPM that was open when it was made.
-func (l *Lazy) BlobSigner(ctx context.Context, blob Blob, boot func() Boot, timeout time.Duration) (crypto.Signer, error) {
-	return With(l, func(t *TPM) (crypto.Signer, error) {
-		return t.BlobSigner(context.WithoutCancel(ctx), blob, boot, timeout)
-	})
 }
 
 // AttestationKey reads the public part of the attestation key. No key there

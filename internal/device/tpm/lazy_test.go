@@ -28,7 +28,7 @@ func TestLazyOpensAnew(t *testing.T) {
 	if err := read(); !errors.Is(err, ErrAbsent) {
 		t.Fatalf("no TPM gives %v, want ErrAbsent", err)
 	}
-	if _, err := chip.Signer(t.Context(), HandleAK); !errors.Is(err, ErrAbsent) {
+	if _, err := chip.AttestationKey(t.Context()); !errors.Is(err, ErrAbsent) {
 		t.Fatalf("no TPM gives %v, want ErrAbsent", err)
 	}
 
@@ -54,7 +54,7 @@ func TestLazyOpensAnew(t *testing.T) {
 			t.Fatal("a TPM that does not answer is kept open")
 		}
 	}
-	if _, err := chip.Signer(t.Context(), HandleAK); !errors.Is(err, ErrTransport) {
+	if _, err := chip.AttestationKey(t.Context()); !errors.Is(err, ErrTransport) {
 		t.Errorf("a TPM that hangs up gives %v, want ErrTransport", err)
 	}
 	if chip.open != nil {
