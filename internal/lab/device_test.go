@@ -358,7 +358,7 @@ func memory(ctx context.Context, t *testing.T, s *Stage) {
 
 // nextRelease installs and boots a release that no device has booted before.
 func nextRelease(ctx context.Context, t *testing.T, s *Stage, service *x509.Certificate) {
-	next, err := s.nextImage(ctx, nextVersion)
+	next, err := s.nextImage(ctx, nextText)
 	if err != nil {
 		t.Fatal(err)
 	}

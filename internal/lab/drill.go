@@ -12,7 +12,6 @@ import (
 	"ward/internal/lab/image"
 	"ward/internal/lab/stranger"
 	"ward/internal/lab/vm"
-	"ward/internal/lab/works"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -88,15 +87,11 @@ func (s *Stage) goodBoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if at := attested.Verdict; at.Verdict != appraisal.Affirming && birth.Status.Release == works.Version {
+	if at := attested.Verdict; at.Verdict != appraisal.Affirming {
 		return s.explain(fmt.Errorf("the fleet's own verdict on the untouched device is %s (%v): %+v", at.Verdict, at.Claims, at.Findings))
 	}
-	why := ""
-	if attested.Verdict.Version == "" {
-		why = " (this fleet was not given release " + birth.Status.Release + ")"
-	}
-	s.Line.Say("fleet", "asked for evidence; the quotes answer its question: %s by its own appraisal%s, %.1f s after the birth",
-		attested.Verdict.Verdict, why, attested.At.Sub(birth.At).Seconds())
+	s.Line.Say("fleet", "asked for evidence; the quotes answer its question: %s by its own appraisal, %.1f s after the birth",
+		attested.Verdict.Verdict, attested.At.Sub(birth.At).Seconds())
 	return nil
 }
 

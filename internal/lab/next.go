@@ -20,6 +20,7 @@ import (
 // The release after the lab's: another command line, another initramfs.
 const (
 	nextVersion = "1.1.0"
+	nextText    = nextVersion + "\n"
 	nextWords   = "ward.next=1"
 	nextFile    = "etc/ward-release" // in the initramfs
 )
@@ -33,7 +34,7 @@ func (s *Stage) nextImage(ctx context.Context, text string) (*image.Image, error
 // predictNext predicts the next release from the profile of the one golden
 // boot, installs it, boots it, and compares every register.
 func predictNext(ctx context.Context, s *Stage) (Outcome, error) {
-	next, err := s.nextImage(ctx, nextVersion+"\n")
+	next, err := s.nextImage(ctx, nextText)
 	if err != nil {
 		return Outcome{}, err
 	}

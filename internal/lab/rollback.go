@@ -14,7 +14,7 @@ import (
 // before: correctly signed, and locked out by the counter in the TPM. It boots and
 // reports; data and service key stay shut.
 func rollback(ctx context.Context, s *Stage) (Outcome, error) {
-	next, err := s.nextImage(ctx, nextVersion+"\n")
+	next, err := s.nextImage(ctx, nextText)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -88,7 +88,15 @@ func (s *Stage) set(ctx context.Context) error {
 	if err := s.startRegistrar(ctx, program); err != nil {
 		return err
 	}
-	released := backend.Released{Devices: s.devices(), Manifest: s.file("release.dsse"), Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.file("release.pem")}
+	next, err := s.nextImage(ctx, nextText)
+	if err != nil {
+		return err
+	}
+	nextManifest, err := s.Release(ctx, next)
+	if err = errors.Join(err, os.WriteFile(s.file("next.dsse"), nextManifest, 0o644)); err != nil {
+		return err
+	}
+	released := backend.Released{Devices: s.devices(), Manifests: []string{s.file("release.dsse"), s.file("next.dsse")}, Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.file("release.pem")}
 	if s.Fleet, err = backend.StartFleet(s.PKI, program, s.Broker.Address(), s.dir, released); err != nil {
 		return err
 	}

@@ -30,8 +30,9 @@ type Fleet struct {
 
 // Released is what the fleet judges devices by; each is a file or folder.
 type Released struct {
-	Devices                 string // the devices' attestation keys
-	Manifest, Baseline, Key string // of the release
+	Devices       string   // the devices' attestation keys
+	Manifests     []string // of the releases, which have one baseline
+	Baseline, Key string
 }
 
 // askEvery is how often the lab's fleet asks a device, so that a test need not
@@ -42,12 +43,16 @@ const askEvery = 20 * time.Second
 // backend's own; receipts and questions are signed with the lab's keys.
 func StartFleet(keys *pki.Keys, program, broker, dir string, r Released) (*Fleet, error) {
 	f := &Fleet{log: newBoundedBuffer(1 << 20), done: make(chan struct{}), changed: make(chan struct{})}
-	f.cmd = exec.Command(program, "listen", "--json",
-		"--broker", "tls://"+broker, "--server-name", pki.BrokerName,
+	args := []string{"listen", "--json",
+		"--broker", "tls://" + broker, "--server-name", pki.BrokerName,
 		"--ca", keys.File("fleet-ca.crt"), "--cert", keys.File("backend.crt"), "--key", keys.File("backend.key"),
 		"--receipt-key", keys.File("receipt.key"), "--state", filepath.Join(dir, "fleet.state"),
 		"--challenge-key", keys.File("challenge.key"), "--challenge-every", askEvery.String(), "--devices", r.Devices,
-		"--release", r.Manifest, "--release-key", r.Key, "--baseline", r.Baseline)
+		"--release-key", r.Key, "--baseline", r.Baseline}
+	for _, m := range r.Manifests {
+		args = append(args, "--release", m)
+	}
+	f.cmd = exec.Command(program, args...)
 	f.cmd.Stderr = f.log
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := f.cmd.StdoutPipe()
