@@ -23,8 +23,6 @@ const (
 	chunk = 64 << 10
 )
 
-var zeros [chunk]byte
-
 // Erase writes over the content of a file, or of all files in a folder, and
 // removes it. Nothing there is no error; links are removed and not followed. It
 // goes on after an error and can be repeated. What a flash chip keeps of the old
@@ -99,6 +97,7 @@ func (f *Folder) overwrite(name string) error {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Nlink > 1 {
 		size = 0 // it is somebody else's too
 	}
+	zeros := make([]byte, min(chunk, max(size, 0)))
 	for at := int64(0); at < size && err == nil; at += chunk {
 		_, err = file.WriteAt(zeros[:min(chunk, size-at)], at)
 	}

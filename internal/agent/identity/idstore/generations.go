@@ -8,9 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"ward/internal/device/statefile"
 	"ward/internal/device/tpm/object"
@@ -45,10 +45,16 @@ const (
 	removed    = ".old"
 )
 
-var (
-	numbered  = regexp.MustCompile(`^[0-9]{4}$`)
-	leftovers = regexp.MustCompile(`^[0-9]{4}\.(new|old)$`)
-)
+// numbered: the name is a generation's, four digits.
+func numbered(name string) bool {
+	return len(name) == 4 && strings.Trim(name, "0123456789") == ""
+}
+
+// leftover: a power cut left it of a generation that was being made or removed.
+func leftover(name string) bool {
+	number, rest, _ := strings.Cut(name, ".")
+	return numbered(number) && (rest == "new" || rest == "old")
+}
 
 // Generation is one key and, once it was issued, its certificate.
 type Generation struct {
@@ -85,7 +91,7 @@ func (s *Store) Generations(use enrolment.Use) ([]Generation, error) {
 			return damaged(folder, err)
 		}
 		for _, e := range slices.Backward(entries) {
-			if !e.IsDir() || !numbered.MatchString(e.Name()) {
+			if !e.IsDir() || !numbered(e.Name()) {
 				continue
 			}
 			n, err := strconv.Atoi(e.Name())
@@ -194,7 +200,7 @@ func (s *Store) Add(use enrolment.Use, key tss2.File) (Generation, error) {
 			return err
 		}
 		for _, e := range entries {
-			if !numbered.MatchString(e.Name()) {
+			if !numbered(e.Name()) {
 				continue
 			}
 			if n, err := strconv.Atoi(e.Name()); err == nil {
@@ -297,9 +303,9 @@ func (s *Store) Prune(use enrolment.Use) error {
 			name := folder + "/" + e.Name()
 			n, notNumber := strconv.Atoi(e.Name())
 			switch {
-			case leftovers.MatchString(e.Name()):
+			case leftover(e.Name()):
 				err = errors.Join(err, f.Erase(name))
-			case numbered.MatchString(e.Name()) && notNumber == nil && n < keep:
+			case numbered(e.Name()) && notNumber == nil && n < keep:
 				moved := f.Move(name, name+removed)
 				if moved == nil {
 					moved = f.Erase(name + removed)

@@ -11,7 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regexp"
+	"strings"
 	"sync"
 
 	"ward/internal/device/statefile"
@@ -35,9 +35,12 @@ const (
 	modeSecret fs.FileMode = 0o600
 )
 
-// names are what secrets and authorisation values may be called: they become
-// file names.
-var names = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+// named: secrets and authorisation values may be called so, as their names become
+// file names: 1 to 63 of a-z, 0-9 and hyphens, no hyphen first.
+func named(s string) bool {
+	const letters, most = "abcdefghijklmnopqrstuvwxyz0123456789", 63
+	return s != "" && len(s) <= most && s[0] != '-' && strings.Trim(s, letters+"-") == ""
+}
 
 // Store is one folder. Its methods are safe for concurrent use in one process.
 type Store struct {

@@ -23,7 +23,7 @@ const (
 var ErrName = errors.New("want 1 to 63 small letters, digits and '-'")
 
 func checkName(name string) error {
-	if !names.MatchString(name) {
+	if !named(name) {
 		return fmt.Errorf("%.80q is no name: %w", name, ErrName)
 	}
 	return nil
