@@ -66,7 +66,7 @@ func TestDevice(t *testing.T) {
 	}
 
 	t.Run("the event log replays to the TPM's registers, in our reader and in tpm2-tools'", func(t *testing.T) { eventLogAgrees(ctx, t, s) })
-	t.Run("the daemon stage.Holds no privilege and listens on no network socket", func(t *testing.T) { unprivileged(ctx, t, s) })
+	t.Run("the daemon holds no privilege and listens on no network socket", func(t *testing.T) { unprivileged(ctx, t, s) })
 	t.Run("both volumes are open, with what manufacture wrote", func(t *testing.T) { volumesOpen(ctx, t, s) })
 	t.Run("wardctl status tells it at the bedside", func(t *testing.T) { bedside(ctx, t, s) })
 	t.Run("evidence of the device convinces wardctl and tpm2_checkquote", func(t *testing.T) { attested(ctx, t, s) })
@@ -384,7 +384,7 @@ func nextRelease(ctx context.Context, t *testing.T, s *stage.Stage, service *x50
 	}
 }
 
-// predicted stage.Holds the registers of the running device, which was booted from
+// predicted holds the registers of the running device, which was booted from
 // the debug image, against those computed from the image alone.
 func predicted(ctx context.Context, t *testing.T, s *stage.Stage) {
 	_, measured, err := works.BootRecord(ctx, s.VM)

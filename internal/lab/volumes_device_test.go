@@ -22,7 +22,7 @@ const keptFile, keptText = "/data/pump/kept", "written under release 1.0.0"
 func volumesOpen(ctx context.Context, t *testing.T, s *stage.Stage) {
 	mounted(ctx, t, s, true)
 	if got := guest(ctx, t, s, 0, "/usr/bin/cat", "/data/"+works.PatientFile); !strings.Contains(got, works.PlantedPatient) {
-		t.Errorf("the data volume stage.Holds %q", got)
+		t.Errorf("the data volume holds %q", got)
 	}
 	r, err := s.VM.Do(ctx, control.Request{Put: &control.Put{Path: keptFile, Mode: 0o600, UID: 901, GID: 901, Data: []byte(keptText)}})
 	if err != nil || r.Error != "" {
@@ -41,7 +41,7 @@ func volumesKept(ctx context.Context, t *testing.T, s *stage.Stage) {
 	t.Helper()
 	mounted(ctx, t, s, true)
 	if got := guest(ctx, t, s, 0, "/usr/bin/cat", keptFile); got != keptText {
-		t.Errorf("after the update the data volume stage.Holds %q", got)
+		t.Errorf("after the update the data volume holds %q", got)
 	}
 }
 
