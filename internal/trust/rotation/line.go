@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"crypto"
 	"fmt"
 	"slices"
 
@@ -65,9 +66,16 @@ func UseOf(envelope []byte) (Use, error) {
 // Len is the number of rotations.
 func (l Line) Len() int { return len(l.steps) }
 
-// Gone tells whether a rotation gives up the key of this id.
-func (l Line) Gone(id string) bool {
-	return slices.ContainsFunc(l.steps, func(s step) bool { return s.rotation.From == id })
+// Check says what is wrong with signing with a key now: a rotation gave it up.
+func (l Line) Check(public crypto.PublicKey) error {
+	id, err := dsse.KeyID(public)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(l.steps, func(s step) bool { return s.rotation.From == id }); i >= 0 {
+		return fmt.Errorf("%s key %.16s was given up by a rotation to %.16s: sign with the key that the last one leads to", l.steps[i].rotation.Use, id, l.steps[i].heir.id)
+	}
+	return nil
 }
 
 // For gives the rotations that a device lacks which accepts these keys, named by
