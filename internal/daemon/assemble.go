@@ -6,13 +6,16 @@ import (
 	"time"
 
 	"ward/internal/agent/attester"
+	"ward/internal/agent/fleetkeys"
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
+	"ward/internal/format/dsse"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
+	"ward/internal/trust/rotation"
 )
 
 // Bounds within which each role promises progress; a role calls more often.
@@ -65,6 +68,7 @@ func (d *daemon) assemble() {
 		if err != nil {
 			d.log.Error("load challenge keys; no question of the fleet will be answered", "error", err)
 		}
+		keys := fleetkeys.Open(filepath.Join(d.config.Paths.State, fleetkeys.File), receipts, challenges, d.log.With("role", "uplink"))
 		link = uplink.New(uplink.Config{
 			Brokers: d.config.Uplink.Brokers, ServerName: d.config.Uplink.ServerName, KeepAlive: d.config.Uplink.Keepalive,
 			WorryAfter: worryAfter, Tenant: d.source.Tenant, Device: d.source.Device, Epoch: d.journal.Epoch(),
@@ -73,7 +77,9 @@ func (d *daemon) assemble() {
 					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
 				}
 			},
-			Receipts: receipts, Challenges: challenges, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.journal, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
+			Receipts:   func() *dsse.Keyring { return keys.Keyring(rotation.Receipt) },
+			Challenges: func() *dsse.Keyring { return keys.Keyring(rotation.Challenge) }, Rotations: keys,
+			Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.journal, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
 			Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
 		d.add("uplink", slowBound, func(ctx context.Context) error {

@@ -418,6 +418,6 @@ func config(t testing.TB, m *memory, n *net) uplink.Config {
 		Birth: func() presence.Status {
 			return presence.Status{Boot: boot, Session: 3, Release: "4.2.0", Version: "0.1", Capabilities: []string{"ima"}}
 		},
-		Receipts: keys, Journal: m, Recorder: m, Credentials: &credentials{}, Connect: n.connect,
+		Receipts: func() *dsse.Keyring { return keys }, Journal: m, Recorder: m, Credentials: &credentials{}, Connect: n.connect,
 	}
 }

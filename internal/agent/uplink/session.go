@@ -11,6 +11,7 @@ import (
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
+	"ward/internal/trust/rotation"
 )
 
 // ackTime is how long the broker may take to acknowledge a message.
@@ -287,8 +288,8 @@ func (s *session) repeat() {
 	s.cursor, s.lastResend = acknowledged, time.Now()
 }
 
-// receive takes a message from above: a question (challenged), a receipt or
-// nothing. Of a receipt it checks, in this order: the topic; signature, form and addressee (trust/receipt); the epoch;
+// receive takes a message from above: a question (challenged), a receipt, a
+// rotation of receipt keys (rotated) or nothing. Of a receipt it checks, in this order: the topic; signature, form and addressee (trust/receipt); the epoch;
 // whether it is newer than the last; the chain head, by the journal.
 func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	u := s.u
@@ -300,7 +301,10 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 		u.invalid.report(ctx, u, finding.LinkReceiptInvalid, fmt.Errorf("message on topic %.200q, which is not this device's", m.Topic))
 		return
 	}
-	v, err := receipt.Verify(m.Payload, u.config.Receipts, u.config.Tenant, u.config.Device)
+	v, err := receipt.Verify(m.Payload, u.config.Receipts(), u.config.Tenant, u.config.Device)
+	if err != nil && s.rotated(ctx, rotation.Receipt, m) {
+		return
+	}
 	if err != nil {
 		u.invalid.report(ctx, u, finding.LinkReceiptInvalid, err)
 		return

@@ -4,7 +4,8 @@
 // nothing else frees a record: not the broker's acknowledgement, and not the
 // connection's end. Evidence goes up beside them, when the fleet asks for it and
 // now and then unasked; events go first. Nothing that comes down can do more than
-// free records and ask for evidence, which is bounded in number.
+// free records, ask for evidence, which is bounded in number, and give the keys
+// that sign these two their successors.
 package uplink
 
 import (
@@ -105,9 +106,10 @@ type Config struct {
 	// Birth gives boot, session, release, version and capabilities at the
 	// moment of a birth; the uplink fills in the rest.
 	Birth      func() presence.Status
-	Receipts   *dsse.Keyring // the fleet's receipt keys
-	Challenges *dsse.Keyring // the fleet's challenge keys; without any no question is heard
-	Attester   Attester      // makes evidence; nil: none goes up
+	Receipts   func() *dsse.Keyring // the fleet's receipt keys, as they are now
+	Challenges func() *dsse.Keyring // the fleet's challenge keys; without any no question is heard
+	Rotations  Rotations            // of both; nil: none is followed
+	Attester   Attester             // makes evidence; nil: none goes up
 	// EvidenceEvery is the wait between two documents that nobody asked for;
 	// DefaultEvidenceEvery if zero.
 	EvidenceEvery time.Duration
@@ -151,6 +153,7 @@ type Uplink struct {
 	subscribed condition
 	invalid    limiter
 	foreign    limiter
+	unrotated  limiter // refused rotations
 	prover     prover
 
 	lastSeen time.Time // when the last connection ended, or Run began
@@ -165,6 +168,12 @@ type Uplink struct {
 func New(c Config) *Uplink {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Receipts == nil {
+		c.Receipts = noKeys
+	}
+	if c.Challenges == nil {
+		c.Challenges = noKeys
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
@@ -192,6 +201,8 @@ func New(c Config) *Uplink {
 	}
 	return &Uplink{config: c, prover: newProver(), status: Status{State: "connecting", Since: time.Now()}}
 }
+
+func noKeys() *dsse.Keyring { return nil }
 
 // Status says how the link is.
 func (u *Uplink) Status() Status {

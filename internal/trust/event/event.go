@@ -22,6 +22,7 @@ const (
 	DaemonStarted   = "ward.daemon.started"
 	DaemonStopped   = "ward.daemon.stopped"
 	LinkConnected   = "ward.link.connected"
+	LinkKeyRotated  = "ward.link.key-rotated"      // a key of the fleet has its successor, and is accepted no more
 	IdentityUsed    = "ward.identity.used"         // another program signs with a key of the device, for the first time in this boot
 	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
 	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out

@@ -49,6 +49,7 @@ func samples() map[string]event.Event {
 		"daemon-started":   plain(event.DaemonStarted, `{"session":7,"version":"1.0.0"}`),
 		"daemon-stopped":   plain(event.DaemonStopped, `{"session":7}`),
 		"link-connected":   plain(event.LinkConnected, `{"broker":"tls://broker.example:8883"}`),
+		"link-key-rotated": plain(event.LinkKeyRotated, `{"use":"receipt","serial":1,"from":"`+strings.Repeat("0a", 32)+`","to":"`+strings.Repeat("0b", 32)+`"}`),
 		"identity-used":    plain(event.IdentityUsed, `{"use":"service","by":"uid 990"}`),
 		"update-confirmed": plain(event.UpdateConfirmed, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"by":"uid 0, pid 17"}`),
 		"update-committed": plain(event.UpdateCommitted, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"counter":23}`),

@@ -24,6 +24,8 @@ const (
 	LinkEvidenceMissing  Code = "link.evidence-missing"
 	LinkEvidenceInvalid  Code = "link.evidence-invalid"
 	LinkEvidenceFlood    Code = "link.evidence-flood"
+	LinkRotationRefused  Code = "link.key-rotation-refused"
+	LinkKeyUnknown       Code = "link.key-unknown"
 )
 
 var linkCodes = []Definition{
@@ -93,4 +95,10 @@ var linkCodes = []Definition{
 	{LinkEvidenceFlood, Medium, Incident, "the device sends more evidence than it should",
 		"Seen by the fleet: evidence came faster than the fleet takes it from one device. What was too much was left out.",
 		"Report it to the manufacturer; look at the device.", []string{"IEC 62443-4-2 CR 7.1"}},
+	{LinkRotationRefused, High, Incident, "a new key of the fleet was refused",
+		"A rotation of a receipt or challenge key arrived that does not follow: the old key did not sign it, was given up before or is for another use, it is out of its order, or it could not be stored. The keys stayed as they were.",
+		"Report it to the fleet's operator: somebody can write to the device's topic, perhaps with an old key of the fleet, or the fleet's rotations are not those that the device followed.", []string{"IEC 62443-4-2 CR 1.9", "IEC 62443-4-2 CR 3.1"}},
+	{LinkKeyUnknown, High, Condition, "the device does not accept the fleet's receipt key",
+		"Seen by the fleet: none of the keys that the device names is the fleet's receipt key, and no rotation leads to it. Its events are kept on the device and not freed. The device has the anchors of another fleet, or somebody else rotated its key.",
+		"Look in the device's events for ward.link.key-rotated. Give the fleet the rotations that are missing; if none of them is the fleet's, install a release whose anchors hold the new key and not the old one.", []string{"IEC 62443-4-2 CR 1.9", "IEC 62443-4-2 CR 2.8"}},
 }
