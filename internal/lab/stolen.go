@@ -130,7 +130,7 @@ func stolenDisk(ctx context.Context, s *Stage) (Outcome, error) {
 	return Outcome{Attack: "stolen disk", Seen: "nothing opens (" + string(volume.OtherTPM) + "), no identity, nothing on the bench", After: up}, nil
 }
 
-func holds(all []finding.Finding, code finding.Code) bool {
+func holds(all []localapi.Condition, code finding.Code) bool {
 	for _, f := range all {
 		if f.Code == code {
 			return true
