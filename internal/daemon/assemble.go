@@ -97,7 +97,7 @@ func (d *daemon) assemble() {
 			s.Identity.Signed = use.count.Load()
 			return s
 		},
-		Actions: append(use.actions(), confirmUpdate(gate)),
+		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.journal)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

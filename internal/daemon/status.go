@@ -42,9 +42,10 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 	for _, r := range d.health.Roles() {
 		s.Roles = append(s.Roles, localapi.Role{Name: r.Name, State: r.State, Progress: r.Progress, Detail: r.Detail})
 	}
-	s.Findings, s.Incidents = c.Active()
-	if s.Findings == nil {
-		s.Findings = []finding.Finding{}
+	held, incidents := c.Active()
+	s.Findings, s.Incidents = []localapi.Condition{}, incidents
+	for _, c := range held {
+		s.Findings = append(s.Findings, describeCondition(c))
 	}
 	if s.Incidents == nil {
 		s.Incidents = []finding.Finding{}

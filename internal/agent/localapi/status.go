@@ -24,9 +24,22 @@ type Status struct {
 	Update    Update            `json:"update"`
 	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
 	Roles     []Role            `json:"roles"`
-	Findings  []finding.Finding `json:"findings"`  // conditions that hold
+	Findings  []Condition       `json:"findings"`  // conditions that hold
 	Incidents []finding.Finding `json:"incidents"` // of this boot
 	Memory    Memory            `json:"memory"`
+}
+
+// Condition is a finding that lasts.
+type Condition struct {
+	finding.Finding
+	Subject      string           `json:"subject,omitempty"` // what tells it from others of its code
+	Acknowledged *Acknowledgement `json:"acknowledged,omitempty"`
+}
+
+// Acknowledgement says that somebody at the device has seen a condition.
+type Acknowledgement struct {
+	Time time.Time `json:"time"` // wall clock, for people
+	By   string    `json:"by"`   // the role: "root", "service"
 }
 
 // Volume is one encrypted volume of the device.

@@ -49,7 +49,7 @@ func (s *Stage) DataClosed(ctx context.Context, mark int, cause volume.Cause) er
 	return nil
 }
 
-func Holds(all []finding.Finding, code finding.Code) bool {
+func Holds(all []localapi.Condition, code finding.Code) bool {
 	for _, f := range all {
 		if f.Code == code {
 			return true
