@@ -23,6 +23,7 @@ const (
 	DaemonStopped   = "ward.daemon.stopped"
 	LinkConnected   = "ward.link.connected"
 	IdentityUsed    = "ward.identity.used"         // another program signs with a key of the device, for the first time in this boot
+	Checkpoint      = "ward.journal.checkpoint"    // the TPM certified the record up to a place (package checkpoint)
 	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
 	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out
 	Decommissioned  = "ward.device.decommissioned" // the last of a device's life

@@ -42,16 +42,17 @@ func samples() map[string]event.Event {
 	verdict := plain(event.BootVerdict, `{"verdict":"contraindicated","claims":{"boot":"contraindicated","eventlog":"affirming"},"events":34,"imaEntries":93}`)
 	verdict.Severity = finding.Critical
 	return map[string]event.Event{
-		"finding-raised":   {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
-		"finding-cleared":  {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
-		"finding-incident": {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},
-		"boot-verdict":     verdict,
-		"daemon-started":   plain(event.DaemonStarted, `{"session":7,"version":"1.0.0"}`),
-		"daemon-stopped":   plain(event.DaemonStopped, `{"session":7}`),
-		"link-connected":   plain(event.LinkConnected, `{"broker":"tls://broker.example:8883"}`),
-		"identity-used":    plain(event.IdentityUsed, `{"use":"service","by":"uid 990"}`),
-		"update-confirmed": plain(event.UpdateConfirmed, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"by":"uid 0, pid 17"}`),
-		"update-committed": plain(event.UpdateCommitted, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"counter":23}`),
+		"finding-raised":     {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
+		"finding-cleared":    {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
+		"finding-incident":   {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},
+		"boot-verdict":       verdict,
+		"daemon-started":     plain(event.DaemonStarted, `{"session":7,"version":"1.0.0"}`),
+		"daemon-stopped":     plain(event.DaemonStopped, `{"session":7}`),
+		"link-connected":     plain(event.LinkConnected, `{"broker":"tls://broker.example:8883"}`),
+		"identity-used":      plain(event.IdentityUsed, `{"use":"service","by":"uid 990"}`),
+		"journal-checkpoint": plain(event.Checkpoint, `{"counter":"durable","value":1,"sequence":41,"head":"9869eceae0ebd353a26747bc5d04f9f882e6b44fa2c779115f0e2e5a459aaaa2","evidence":"b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0","attest":"/1RDR4AUACIAC9uRZEgY7ALRL1uS/B7OYEg9dU5PqFmiqXclvIvcpuNKACAU12a0RjrJKT7gvMI85czYTPHD3SnrKPaSNRIOfvH+VwAAAAAAAAAeBfLuiEbdB7EB6QAwXi4xPtkAIgALRvInE+FRRQlcFkW1RCN5cECy8j4O5QmUY221mMtuff0AAAAIAAAAAAAAAAE=","signature":"ABgACwAgdzP4xj4fpzGmsfDzgQZVOsYl46RS8HIF0ecErB8Sk9oAILnY2UtoMY4yeDxyP/P0uTvm0R3HECuYOiTuVAuwEwtl"}`),
+		"update-confirmed":   plain(event.UpdateConfirmed, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"by":"uid 0, pid 17"}`),
+		"update-committed":   plain(event.UpdateCommitted, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"counter":23}`),
 	}
 }
 
