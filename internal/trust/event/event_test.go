@@ -61,6 +61,7 @@ func samples() map[string]event.Event {
 		"update-confirmed":      plain(event.UpdateConfirmed, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"by":"uid 0, pid 17"}`),
 		"update-committed":      plain(event.UpdateCommitted, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"counter":23}`),
 		"link-key-rotated":      plain(event.LinkKeyRotated, `{"use":"receipt","serial":1,"from":"`+strings.Repeat("0a", 32)+`","to":"`+strings.Repeat("0b", 32)+`"}`),
+		"journal-checkpoint":    plain(event.Checkpoint, `{"counter":"durable","value":1,"sequence":41,"head":"9869eceae0ebd353a26747bc5d04f9f882e6b44fa2c779115f0e2e5a459aaaa2","evidence":"b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0","attest":"/1RDR4AUACIAC9uRZEgY7ALRL1uS/B7OYEg9dU5PqFmiqXclvIvcpuNKACAU12a0RjrJKT7gvMI85czYTPHD3SnrKPaSNRIOfvH+VwAAAAAAAAAeBfLuiEbdB7EB6QAwXi4xPtkAIgALRvInE+FRRQlcFkW1RCN5cECy8j4O5QmUY221mMtuff0AAAAIAAAAAAAAAAE=","signature":"ABgACwAgdzP4xj4fpzGmsfDzgQZVOsYl46RS8HIF0ecErB8Sk9oAILnY2UtoMY4yeDxyP/P0uTvm0R3HECuYOiTuVAuwEwtl"}`),
 	}
 }
 
