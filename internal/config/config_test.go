@@ -19,7 +19,7 @@ func TestWholeFile(t *testing.T) {
 	}
 	want := Config{
 		Version: 1, BringUp: true, ReleaseThreshold: 2,
-		Paths: Paths{State: "/s", Socket: "/k", Release: "/r", Baseline: "/b", Trust: "/t", SecurityFS: "/f", SysFS: "/y"},
+		Paths: Paths{State: "/s", Socket: "/k", Release: "/r", Baseline: "/b", Trust: "/t", SysFS: "/y"},
 		TPM:   TPM{Device: "/dev/tpmrm1"}, Identity: Identity{Registrar: "https://registrar.example:8443", ServerName: "registrar.ward.lab"},
 		Uplink: Uplink{
 			Enabled: true, Brokers: []string{"tls://10.0.2.100:8883", "wss://broker.example/mqtt"},

@@ -49,8 +49,7 @@ var keys = []key{
 	{"paths.release", func(c *Config) any { return &c.Paths.Release }, absolute, "Signed release manifest, beside the kernel image."},
 	{"paths.baseline", func(c *Config) any { return &c.Paths.Baseline }, absolute, "File baseline that the release manifest names by digest."},
 	{"paths.trust", func(c *Config) any { return &c.Paths.Trust }, absolute, "Folder of the trust anchors: release/*.pem, fleet/*.pem, receipt/*.pem, challenge/*.pem, and one policy/*.pem."},
-	{"paths.securityfs", func(c *Config) any { return &c.Paths.SecurityFS }, absolute, "Mount point of securityfs."},
-	{"paths.sysfs", func(c *Config) any { return &c.Paths.SysFS }, absolute, "Mount point of sysfs."},
+	{"paths.sysfs", func(c *Config) any { return &c.Paths.SysFS }, absolute, "Mount point of sysfs; the kernel's logs are read from kernel/security within it."},
 
 	{"tpm.device", func(c *Config) any { return &c.TPM.Device }, absolute, "Device file of the TPM behind the kernel's resource manager."},
 

@@ -21,7 +21,7 @@ type bootState struct{ attester *attester.Attester }
 
 // assembleBoot makes the roles that judge the boot and what runs.
 func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
-	securityFS := os.DirFS(d.config.Paths.SecurityFS)
+	securityFS := os.DirFS(d.config.Paths.SecurityFS())
 	p := d.config.Paths
 	a := attester.New(attester.Config{
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
