@@ -1,10 +1,8 @@
 package mqtt
 
 import (
-	"context"
 	"crypto"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,9 +23,6 @@ const (
 // maxPacket bounds an incoming packet: a payload, its topic and packet id.
 const maxPacket = MaxPayload + 2 + 1<<10 + 2
 
-// errProtocol ends a connection whose broker breaks the bounds.
-var errProtocol = errors.New("the broker breaks the protocol")
-
 // guard watches the packets that come in. paho reserves memory for whatever
 // length a broker announces, up to 256 MiB, and trusts the broker's answers to
 // fit its questions; guard ends the connection before paho sees such a packet.
@@ -38,20 +33,6 @@ type guard struct {
 
 	mu  sync.Mutex
 	err error
-}
-
-// dial opens the TCP connection and does the TLS handshake. ended is told once,
-// when the connection can no longer be read.
-func dial(ctx context.Context, address string, config *tls.Config, ended func(error)) (*guard, error) {
-	config, own := watchSigner(config)
-	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
-	if failure := own.Load(); err != nil && failure != nil {
-		return nil, signError{*failure}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &guard{Conn: conn, ended: ended}, nil
 }
 
 func (g *guard) Read(p []byte) (int, error) {
@@ -119,7 +100,7 @@ func (f *frame) watch(b []byte) error {
 		f.digits++
 		if c&0x80 != 0 {
 			if f.digits == 4 {
-				return fmt.Errorf("%w: length of more than 4 bytes", errProtocol)
+				return fmt.Errorf("%w: length of more than 4 bytes", ErrProtocol)
 			}
 			continue
 		}
@@ -136,10 +117,10 @@ func checkPacket(header byte, length int) error {
 	switch kind := header >> 4; kind {
 	case packetPublish:
 		if header>>1&3 > qos {
-			return fmt.Errorf("%w: message with QoS %d", errProtocol, header>>1&3)
+			return fmt.Errorf("%w: message with QoS %d", ErrProtocol, header>>1&3)
 		}
 		if length > maxPacket {
-			return fmt.Errorf("%w: message of %d bytes, want at most %d", errProtocol, length, maxPacket)
+			return fmt.Errorf("%w: message of %d bytes, want at most %d", ErrProtocol, length, maxPacket)
 		}
 		return nil
 	case packetConnack, packetPuback:
@@ -149,10 +130,10 @@ func checkPacket(header byte, length int) error {
 	case packetPingresp:
 		want = 0
 	default:
-		return fmt.Errorf("%w: packet of type %d", errProtocol, kind)
+		return fmt.Errorf("%w: packet of type %d", ErrProtocol, kind)
 	}
 	if length != want {
-		return fmt.Errorf("%w: packet of type %d with %d bytes, want %d", errProtocol, header>>4, length, want)
+		return fmt.Errorf("%w: packet of type %d with %d bytes, want %d", ErrProtocol, header>>4, length, want)
 	}
 	return nil
 }
