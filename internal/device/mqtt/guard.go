@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Control packet types (MQTT 3.1.1, section 2.2.1) that a broker sends to a
@@ -23,6 +24,9 @@ const (
 // maxPacket bounds an incoming packet: a payload, its topic and packet id.
 const maxPacket = MaxPayload + 2 + 1<<10 + 2
 
+// floodTime is what Options.MaxIncoming is counted over.
+const floodTime = time.Minute
+
 // guard watches the packets that come in. paho reserves memory for whatever
 // length a broker announces, up to 256 MiB, and trusts the broker's answers to
 // fit its questions; guard ends the connection before paho sees such a packet.
@@ -30,6 +34,9 @@ type guard struct {
 	net.Conn
 	frame frame
 	ended func(error) // told once, when reading has ended
+	most  int         // messages that may come in floodTime; 0: any number
+	heard uint64      // messages before the minute that runs
+	since time.Time   // when it began
 
 	mu  sync.Mutex
 	err error
@@ -37,7 +44,11 @@ type guard struct {
 
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p)
-	if frameErr := g.frame.watch(p[:n]); frameErr != nil {
+	frameErr := g.frame.watch(p[:n])
+	if frameErr == nil && g.most > 0 {
+		frameErr = g.flood(time.Now())
+	}
+	if frameErr != nil {
 		g.Conn.Close()
 		n, err = 0, frameErr
 	}
@@ -45,6 +56,18 @@ func (g *guard) Read(p []byte) (int, error) {
 		g.end(err)
 	}
 	return n, err
+}
+
+// flood ends a connection on which messages come too fast: each costs an
+// acknowledgement and a look.
+func (g *guard) flood(now time.Time) error {
+	if now.Sub(g.since) > floodTime {
+		g.heard, g.since = g.frame.messages, now
+	}
+	if g.frame.messages-g.heard > uint64(g.most) {
+		return fmt.Errorf("%w: more than %d messages within %s", ErrProtocol, g.most, floodTime)
+	}
+	return nil
 }
 
 // Close also ends the connection for those who wait on it: paho closes it and
@@ -80,6 +103,8 @@ type frame struct {
 	digits uint // bytes of the remaining length that were read
 	length int  // remaining length
 	left   int  // bytes of it that are still to come
+
+	messages uint64 // PUBLISH packets that have begun
 }
 
 func (f *frame) watch(b []byte) error {
@@ -106,6 +131,9 @@ func (f *frame) watch(b []byte) error {
 		}
 		if err := checkPacket(f.kind, f.length); err != nil {
 			return err
+		}
+		if f.kind>>4 == packetPublish {
+			f.messages++
 		}
 		f.left, f.begun = f.length, false
 	}

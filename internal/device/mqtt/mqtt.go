@@ -66,7 +66,10 @@ type Options struct {
 	// oldest message goes and is counted. With it, the reader of Messages must
 	// not wait for this connection's own acknowledgements.
 	Backpressure bool
-	Log          *slog.Logger
+	// MaxIncoming is how many messages may come in a minute; a broker that sends
+	// more breaks the protocol. 0: any number.
+	MaxIncoming int
+	Log         *slog.Logger
 }
 
 // Will is a last will; it is sent with QoS 1.
@@ -113,7 +116,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	c := &Client{wait: o.Backpressure, log: o.Log, done: make(chan struct{}), messages: make(chan Message, orDefault(o.Queue, defaultQueue))}
-	guarded, err := dial(ctx, way, config, orDefault(o.WriteTimeout, defaultWriteTimeout), c.end)
+	guarded, err := dial(ctx, way, config, o, c.end)
 	if err != nil {
 		cause, err := causeOfDial(err)
 		return nil, way.failed(cause, err)

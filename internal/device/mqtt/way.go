@@ -64,9 +64,8 @@ func (w way) failed(cause Cause, err error) *ConnectError {
 
 // dial opens the connection: TCP, to the proxy if there is one, which is asked
 // for the way to the broker; TLS with the broker itself; the websocket; and the
-// guard over all. write bounds each write into a websocket. ended is told once,
-// when the connection can no longer be read.
-func dial(ctx context.Context, w way, config *tls.Config, write time.Duration, ended func(error)) (*guard, error) {
+// guard over all. ended is told once, when the connection can no longer be read.
+func dial(ctx context.Context, w way, config *tls.Config, o Options, ended func(error)) (*guard, error) {
 	first := w.target()
 	if w.proxy != nil {
 		first = w.proxy.Host
@@ -75,14 +74,15 @@ func dial(ctx context.Context, w way, config *tls.Config, write time.Duration, e
 	if err != nil {
 		return nil, err
 	}
-	inner, err := w.open(ctx, conn, config, write)
+	inner, err := w.open(ctx, conn, config, orDefault(o.WriteTimeout, defaultWriteTimeout))
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	return &guard{Conn: inner, ended: ended}, nil
+	return &guard{Conn: inner, ended: ended, most: o.MaxIncoming}, nil
 }
 
+// open does what comes after TCP; write bounds each write into a websocket.
 func (w way) open(ctx context.Context, conn net.Conn, config *tls.Config, write time.Duration) (net.Conn, error) {
 	if w.proxy != nil {
 		if err := within(ctx, conn, func() error { return openProxy(conn, w.target()) }); err != nil {
