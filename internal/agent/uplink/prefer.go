@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// preferAfter is the middle of the waits, at a broker that is not the first, before
-// those that come before it are tried again; full jitter around it keeps a fleet
-// from coming back all at once.
-const preferAfter = 10 * time.Minute
+// DefaultPreferAfter is the middle of the waits, at a broker that is not the first,
+// before those that come before it are tried again. Half of it is jitter in either
+// direction, which keeps a fleet from coming back all at once.
+const DefaultPreferAfter = 10 * time.Minute
 
 // errBetter: a connection stands to a broker that is preferred.
 var errBetter = errors.New("a preferred broker is there again")
@@ -25,11 +25,11 @@ type preference struct {
 }
 
 // lookUp fires when brokers before the one of this rank should be tried.
-func lookUp(rank int) <-chan time.Time {
+func (u *Uplink) lookUp(rank int) <-chan time.Time {
 	if rank == 0 {
 		return nil
 	}
-	return time.After(preferAfter/2 + rand.N(preferAfter))
+	return time.After(u.config.PreferAfter/2 + rand.N(u.config.PreferAfter))
 }
 
 // tryBetter tries the brokers before a rank. That none is there is no finding: the

@@ -73,7 +73,7 @@ func (s *session) run(ctx context.Context) error {
 	defer refresh.Stop()
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
-	prefer := lookUp(s.rank)
+	prefer := s.u.lookUp(s.rank)
 	woken := false
 	for {
 		s.u.config.Alive()
@@ -111,7 +111,7 @@ func (s *session) run(ctx context.Context) error {
 				s.u.preference.found = st
 				return errBetter
 			}
-			prefer = lookUp(s.rank)
+			prefer = s.u.lookUp(s.rank)
 		case err := <-s.wake:
 			s.waiting = false
 			if err != nil && ctx.Err() == nil {

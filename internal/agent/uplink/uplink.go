@@ -104,10 +104,13 @@ type Publisher interface {
 
 // Config says where the fleet is, and who speaks.
 type Config struct {
-	Brokers        []string // tls://host:port or wss://host/path, in the order of preference
-	Proxy          string   // http://host:port for all of them; empty: none
-	DailyBytes     uint64   // budget of a day; DefaultDailyBytes if zero
-	ServerName     string   // the name in the broker's certificate; empty for the broker's own host
+	Brokers    []string // tls://host:port or wss://host/path, in the order of preference
+	Proxy      string   // http://host:port for all of them; empty: none
+	DailyBytes uint64   // budget of a day; DefaultDailyBytes if zero
+	// PreferAfter is the middle of the waits, at a broker that is not the first,
+	// before those that come before it are tried; DefaultPreferAfter if zero.
+	PreferAfter    time.Duration
+	ServerName     string // the name in the broker's certificate; empty for the broker's own host
 	KeepAlive      time.Duration
 	WorryAfter     time.Duration // announced in the birth; DefaultWorryAfter if zero
 	Tenant, Device string
@@ -195,6 +198,9 @@ func New(c Config) *Uplink {
 	}
 	if c.EvidenceEvery == 0 {
 		c.EvidenceEvery = DefaultEvidenceEvery
+	}
+	if c.PreferAfter == 0 {
+		c.PreferAfter = DefaultPreferAfter
 	}
 	if c.DailyBytes == 0 {
 		c.DailyBytes = DefaultDailyBytes

@@ -18,6 +18,7 @@ type Relay struct {
 	swallow bool // nothing passes, and nobody is told
 	rate    int  // bytes a second in each direction; 0: as fast as they come
 	cuts    int
+	passed  int
 }
 
 // StartRelay starts one.
@@ -58,6 +59,13 @@ func (r *Relay) Cuts() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.cuts
+}
+
+// Passed is how many bytes have passed from clients.
+func (r *Relay) Passed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.passed
 }
 
 // Drop cuts every connection.
@@ -105,6 +113,9 @@ func (r *Relay) carry(to, from net.Conn, counted bool) {
 			n = max(0, cut-passed)
 		} else {
 			cut = 0
+		}
+		if counted {
+			r.passed += n
 		}
 		r.mu.Unlock()
 		if swallow {
