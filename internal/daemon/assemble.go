@@ -71,6 +71,7 @@ func (d *daemon) assemble() {
 		keys := fleetkeys.Open(filepath.Join(d.config.Paths.State, fleetkeys.File), receipts, challenges, d.log.With("role", "uplink"))
 		link = uplink.New(uplink.Config{
 			Brokers: d.config.Uplink.Brokers, ServerName: d.config.Uplink.ServerName, KeepAlive: d.config.Uplink.Keepalive,
+			Proxy: d.config.Uplink.Proxy, DailyBytes: uint64(d.config.Uplink.DailyBytes),
 			WorryAfter: worryAfter, Tenant: d.source.Tenant, Device: d.source.Device, Epoch: d.journal.Epoch(),
 			Birth: func() presence.Status {
 				return presence.Status{

@@ -132,7 +132,12 @@ func (s *session) tooFast(ctx context.Context, now time.Time) {
 // some is being made already.
 func (s *session) prove(ctx context.Context) {
 	u := s.u
-	if u.config.Attester == nil || s.question == nil && time.Now().Before(u.prover.due) {
+	if u.config.Attester == nil || s.question == nil && (time.Now().Before(u.prover.due) || u.budget.sparing()) {
+		return
+	}
+	if u.budget.over() {
+		u.config.Log.Warn("question left unanswered: the day's budget is spent")
+		s.question = nil
 		return
 	}
 	select {
@@ -171,6 +176,10 @@ func (s *session) begin(d *document) {
 
 // sendParts sends what the window allows of the document; events went first.
 func (s *session) sendParts() error {
+	if s.document != nil && s.u.budget.over() {
+		s.u.config.Log.Warn("evidence given up: the day's budget is spent")
+		s.document = nil
+	}
 	d := s.document
 	for d != nil && len(d.parts) > 0 && d.flying < d.window && len(s.flights) < maxInFlight {
 		if err := s.send(presence.Evidence, false, d.parts[0]); err != nil {

@@ -52,6 +52,14 @@ const (
 	aliveEvery = 5 * time.Second
 	// identityWait is how long one look for an identity lasts.
 	identityWait = 20 * time.Second
+	// maxIncoming is how many messages a minute a broker may send: ten times what a
+	// fleet sends that gathers its receipts over 100 ms. Each costs an
+	// acknowledgement, which the budget does not count.
+	maxIncoming = 6000
+	// maxHeard is how many of them are looked at in a second: each costs the check
+	// of a signature. Of those that wait the oldest go first: a newer receipt says
+	// all that an older one does.
+	maxHeard = 100
 	// DefaultWorryAfter is the silence that the birth announces.
 	DefaultWorryAfter = 15 * time.Minute
 	subjectName       = "uplink"
@@ -97,8 +105,13 @@ type Publisher interface {
 
 // Config says where the fleet is, and who speaks.
 type Config struct {
-	Brokers        []string // tls://host:port, in the order of preference
-	ServerName     string   // the name in the broker's certificate; empty for the broker's own host
+	Brokers    []string // tls://host:port or wss://host/path, in the order of preference
+	Proxy      string   // http://host:port for all of them; empty: none
+	DailyBytes uint64   // budget of a day; DefaultDailyBytes if zero
+	// PreferAfter is the middle of the waits, at a broker that is not the first,
+	// before those that come before it are tried; DefaultPreferAfter if zero.
+	PreferAfter    time.Duration
+	ServerName     string // the name in the broker's certificate; empty for the broker's own host
 	KeepAlive      time.Duration
 	WorryAfter     time.Duration // announced in the birth; DefaultWorryAfter if zero
 	Tenant, Device string
@@ -144,20 +157,25 @@ type Status struct {
 	FleetTime time.Time `json:"fleetTime,omitzero"`
 	// LastEvidence is when the broker had taken a whole evidence document.
 	LastEvidence *time.Time `json:"lastEvidence,omitempty"`
+	SentToday    uint64     `json:"sentToday"`  // bytes since the budget's day began
+	DailyBytes   uint64     `json:"dailyBytes"` // the budget
 }
 
 // Uplink is the role.
 type Uplink struct {
 	config     Config
 	link       condition
+	protocol   condition
 	subscribed condition
 	invalid    limiter
 	foreign    limiter
 	unrotated  limiter // refused rotations
 	prover     prover
+	budget     budget
+	preference preference
 
-	lastSeen time.Time // when the last connection ended, or Run began
-	everUp   bool
+	lastSeen time.Time   // when the last connection ended, or Run began
+	lastUp   string      // the broker of the last connection that stood
 	using    *tls.Config // of the connection that stands
 
 	mu     sync.Mutex
@@ -190,6 +208,12 @@ func New(c Config) *Uplink {
 	if c.EvidenceEvery == 0 {
 		c.EvidenceEvery = DefaultEvidenceEvery
 	}
+	if c.PreferAfter == 0 {
+		c.PreferAfter = DefaultPreferAfter
+	}
+	if c.DailyBytes == 0 {
+		c.DailyBytes = DefaultDailyBytes
+	}
 	if c.Connect == nil {
 		c.Connect = func(ctx context.Context, o mqtt.Options) (Publisher, error) {
 			client, err := mqtt.Connect(ctx, o)
@@ -199,7 +223,7 @@ func New(c Config) *Uplink {
 			return client, nil
 		}
 	}
-	return &Uplink{config: c, prover: newProver(), status: Status{State: "connecting", Since: time.Now()}}
+	return &Uplink{config: c, prover: newProver(), budget: budget{daily: c.DailyBytes, begun: time.Now()}, status: Status{State: "connecting", Since: time.Now(), DailyBytes: c.DailyBytes}}
 }
 
 func noKeys() *dsse.Keyring { return nil }
@@ -231,6 +255,7 @@ func (u *Uplink) setState(state, broker string, err error) {
 // Run connects and sends until ctx ends, then takes leave. It never gives up.
 func (u *Uplink) Run(ctx context.Context) error {
 	defer func() { u.setState("stopped", "", nil) }()
+	defer u.giveUpBetter()
 	wait := firstRetry
 	u.lastSeen = time.Now()
 	for ctx.Err() == nil {
@@ -243,7 +268,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 		if errors.Is(err, errNoIdentity) || time.Since(begun) > steady {
 			wait = firstRetry
 		}
-		if errors.Is(err, errRenewed) {
+		if errors.Is(err, errRenewed) || errors.Is(err, errBetter) {
 			wait = firstRetry
 			continue
 		}
@@ -256,13 +281,21 @@ func (u *Uplink) Run(ctx context.Context) error {
 
 // attempt is one connection from its beginning to its end.
 func (u *Uplink) attempt(ctx context.Context) error {
-	conn, broker, err := u.connect(ctx)
-	if err != nil {
-		return err
+	st := u.better(ctx)
+	if st == nil {
+		var err error
+		if st, err = u.connect(ctx); err != nil {
+			return err
+		}
 	}
-	defer conn.Close()
-	s := &session{u: u, conn: conn, broker: broker, wake: make(chan error, 1), made: make(chan *document)}
-	return s.run(ctx)
+	defer st.conn.Close()
+	u.using = st.using
+	s := &session{u: u, conn: st.conn, standing: st, wake: make(chan error, 1), made: make(chan *document)}
+	err := s.run(ctx)
+	if ended := st.conn.Err(); err != nil && errors.Is(ended, mqtt.ErrProtocol) {
+		return ended // it tells more than what failed because of it
+	}
+	return err
 }
 
 func (u *Uplink) pause(ctx context.Context, d time.Duration) {
