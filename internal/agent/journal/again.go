@@ -47,7 +47,7 @@ func (j *Journal) resume(scan wal.Scan) error {
 	if scan.Last > 0 {
 		skip = scan.Last - 1
 	}
-	err := j.repeat(wal.Dir(filepath.Join(j.c.Dir, a.folder())), a.After, skip)
+	err := j.repeat(wal.Dir(filepath.Join(j.c.Dir, a.folder())), a.After, skip, true)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -57,10 +57,11 @@ func (j *Journal) resume(scan wal.Scan) error {
 
 // Again records once more what another journal of this device holds behind a
 // sequence, in its order and with the times of its events. Records that lost
-// their content, or cannot be read, are passed over.
-func (j *Journal) Again(other wal.FS, after uint64) error { return j.repeat(other, after, 0) }
+// their content, or cannot be read, are passed over. When the disk fails meanwhile,
+// they wait in memory as others do.
+func (j *Journal) Again(other wal.FS, after uint64) error { return j.repeat(other, after, 0, false) }
 
-func (j *Journal) repeat(other wal.FS, after, skip uint64) error {
+func (j *Journal) repeat(other wal.FS, after, skip uint64, durable bool) error {
 	var n uint64
 	_, err := wal.Inspect(other, func(r wal.Record) error {
 		if r.Kind != wal.Full || r.Sequence <= after {
@@ -74,7 +75,7 @@ func (j *Journal) repeat(other wal.FS, after, skip uint64) error {
 			return nil
 		}
 		if n%againBatch == 0 {
-			if err := j.sync(); err != nil {
+			if err := j.sync(); err != nil && durable {
 				return err
 			}
 		}
