@@ -27,12 +27,12 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
 		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
 		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
-		Recorder: d.journal, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+		Recorder: d.recorder, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Recorder: d.journal, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Recorder: d.recorder, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
 	return &bootState{a}

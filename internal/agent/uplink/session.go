@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ward/internal/device/mqtt"
+	"ward/internal/format/chain"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -352,11 +353,13 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	r := v.Receipt()
 	before := u.config.Journal.Acknowledged()
 	switch {
-	case r.Epoch < u.config.Epoch:
-		u.config.Log.Debug("receipt of an earlier epoch", "epoch", r.Epoch, "sequence", r.Sequence)
+	case r.Epoch < u.config.Epoch, event.Volatile(r.Epoch) && r.Epoch != u.config.Epoch:
+		u.config.Log.Debug("receipt of an earlier epoch, or of a journal in memory", "epoch", r.Epoch, "sequence", r.Sequence)
 		return
 	case r.Epoch > u.config.Epoch:
-		u.foreign.report(ctx, u, finding.LinkReceiptForeign, fmt.Errorf("receipt for record %d of epoch %d, and this journal is in epoch %d", r.Sequence, r.Epoch, u.config.Epoch))
+		err := fmt.Errorf("receipt for record %d of epoch %d, and this journal is in epoch %d", r.Sequence, r.Epoch, u.config.Epoch)
+		u.foreign.report(ctx, u, finding.LinkReceiptForeign, err)
+		u.config.Replaced(err.Error(), r.Epoch+1)
 		return
 	case r.Sequence < before:
 		u.config.Log.Debug("receipt of an earlier record", "sequence", r.Sequence, "confirmed", before)
@@ -364,6 +367,9 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	}
 	if err := u.config.Journal.Acknowledge(r.Epoch, r.Sequence, r.Head); err != nil {
 		u.foreign.report(ctx, u, finding.LinkReceiptForeign, err)
+		if errors.Is(err, chain.ErrFork) {
+			u.config.Replaced(err.Error(), r.Epoch+1)
+		}
 		return
 	}
 	now := time.Now()

@@ -137,6 +137,11 @@ type Config struct {
 	// Outdated says that Credentials have something newer than a connection
 	// uses: it takes leave and connects with that. May be nil.
 	Outdated func(used *tls.Config) bool
+	// Replaced is told of a signed receipt that proves the journal to be an older
+	// copy or another one: the fleet holds a record of this epoch that the journal
+	// never held (Acknowledge gives chain.ErrFork), or one of a later epoch. Another
+	// journal has to be begun, of an epoch that is atLeast. May be nil.
+	Replaced func(detail string, atLeast uint64)
 	Alive    func() // called at least once a minute; may be nil
 	Log      *slog.Logger
 	// Connect opens a connection; nil for the real one.
@@ -198,6 +203,9 @@ func New(c Config) *Uplink {
 	}
 	if c.Outdated == nil {
 		c.Outdated = func(*tls.Config) bool { return false }
+	}
+	if c.Replaced == nil {
+		c.Replaced = func(string, uint64) {}
 	}
 	if c.Outcome == nil {
 		c.Outcome = func(*tls.Config, bool) {}
