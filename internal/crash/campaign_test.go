@@ -128,7 +128,7 @@ func (c *campaign) run(kills int) {
 	c.w.received(c.book)
 	c.book.verify("after a life in peace", 0)
 	c.w.complete(c.book)
-	c.w.told(c.book)
+	c.w.told()
 	c.tell()
 }
 
@@ -154,5 +154,6 @@ func (c *campaign) tell() {
 //
 // Verifies: SR-073
 func TestKilledDaemonLosesNothing(t *testing.T) {
+	t.Parallel()
 	newCampaign(t).run(5)
 }

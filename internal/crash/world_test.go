@@ -57,7 +57,10 @@ func check(t testing.TB, err error) {
 
 // newWorld makes a device with a certificate, switches its TPM on and begins the
 // broker, the fleet, and a reader of everything that goes over the wire.
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldOn(t, func(string) {}) }
+
+// newWorldOn is newWorld with a state folder that mount has changed.
+func newWorldOn(t testing.TB, mount func(folder string)) *world {
 	t.Helper()
 	if _, err := exec.LookPath("mosquitto"); err != nil {
 		t.Skip("mosquitto is not installed: run 'make deps'")
@@ -67,6 +70,7 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	w := &world{t: t, dir: dir, state: filepath.Join(dir, "state"), chip: swtpmtest.Start(t, false)}
 	check(t, os.Mkdir(w.state, 0o700))
+	mount(w.state)
 	w.keys, err = pki.Open(filepath.Join(dir, "keys"))
 	check(t, err)
 	w.manufacture()
@@ -81,7 +85,8 @@ func newWorld(t testing.TB) *world {
 	w.fleet = &fleet{t: t, w: w}
 	w.fleet.start()
 	t.Cleanup(w.fleet.stop)
-	w.wardd = build(t, dir)
+	w.wardd, err = wardd()
+	check(t, err)
 	w.configure()
 	return w
 }
@@ -155,17 +160,29 @@ func write(t testing.TB, name string, b []byte) {
 	check(t, errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, b, 0o644)))
 }
 
-// build compiles wardd as it ships.
-func build(t testing.TB, dir string) string {
-	t.Helper()
-	name := filepath.Join(dir, "wardd")
+// programs is the folder of what was compiled; it goes with the test's process.
+var programs string
+
+func TestMain(m *testing.M) {
+	var err error
+	if programs, err = os.MkdirTemp("", "ward-programs"); err != nil {
+		panic(err)
+	}
+	status := m.Run()
+	_ = os.RemoveAll(programs)
+	os.Exit(status)
+}
+
+// wardd compiles the daemon as it ships, once, and returns its file.
+var wardd = sync.OnceValues(func() (string, error) {
+	name := filepath.Join(programs, "wardd")
 	cmd := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-trimpath", "-buildvcs=false", "-o", name, "ward/cmd/wardd")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build wardd: %v: %s", err, out)
+		return "", fmt.Errorf("build wardd: %w: %s", err, out)
 	}
-	return name
-}
+	return name, nil
+})
 
 // listen reads what goes over the wire with the right to read alone.
 func (w *world) listen() *wire {
