@@ -169,11 +169,8 @@ func New(c Config) *Uplink {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Receipts == nil {
-		c.Receipts = noKeys
-	}
 	if c.Challenges == nil {
-		c.Challenges = noKeys
+		c.Challenges = func() *dsse.Keyring { return nil }
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
@@ -201,8 +198,6 @@ func New(c Config) *Uplink {
 	}
 	return &Uplink{config: c, prover: newProver(), status: Status{State: "connecting", Since: time.Now()}}
 }
-
-func noKeys() *dsse.Keyring { return nil }
 
 // Status says how the link is.
 func (u *Uplink) Status() Status {

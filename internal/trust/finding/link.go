@@ -96,9 +96,9 @@ var linkCodes = []Definition{
 		"Seen by the fleet: evidence came faster than the fleet takes it from one device. What was too much was left out.",
 		"Report it to the manufacturer; look at the device.", []string{"IEC 62443-4-2 CR 7.1"}},
 	{LinkRotationRefused, High, Incident, "a new key of the fleet was refused",
-		"A rotation of a receipt or challenge key arrived that does not follow: the old key did not sign it, was given up before or is for another use, it is out of its order, or it could not be stored. The keys stayed as they were.",
-		"Report it to the fleet's operator: somebody can write to the device's topic, perhaps with an old key of the fleet, or the fleet's rotations are not those that the device followed.", []string{"IEC 62443-4-2 CR 1.9", "IEC 62443-4-2 CR 3.1"}},
+		"The successor of a receipt or challenge key does not follow from the keys that the device knows, or could not be stored. The keys stayed as they were.",
+		"Report it to the fleet's operator: somebody can write to the device's topic, perhaps with an old key of the fleet.", []string{"IEC 62443-4-2 CR 1.9"}},
 	{LinkKeyUnknown, High, Condition, "the device does not accept the fleet's receipt key",
-		"Seen by the fleet: none of the keys that the device names is the fleet's receipt key, and no rotation leads to it. Its events are kept on the device and not freed. The device has the anchors of another fleet, or somebody else rotated its key.",
-		"Look in the device's events for ward.link.key-rotated. Give the fleet the rotations that are missing; if none of them is the fleet's, install a release whose anchors hold the new key and not the old one.", []string{"IEC 62443-4-2 CR 1.9", "IEC 62443-4-2 CR 2.8"}},
+		"Seen by the fleet: no rotation leads from the keys that the device names to the fleet's receipt key. Its events are kept on the device.",
+		"Give the fleet all its rotations; if that does not help, install a release whose anchors hold the new key alone.", []string{"IEC 62443-4-2 CR 1.9"}},
 }
