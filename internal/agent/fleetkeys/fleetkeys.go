@@ -9,6 +9,7 @@ package fleetkeys
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"slices"
@@ -82,7 +83,7 @@ func (s *Store) Apply(use rotation.Use, envelope []byte) (*rotation.Verified, er
 	}
 	*chain = before
 	if errors.Is(err, rotation.ErrKnown) {
-		err = nil
+		return nil, nil
 	}
-	return nil, err
+	return nil, fmt.Errorf("follow rotation: %w", err)
 }

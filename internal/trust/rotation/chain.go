@@ -107,7 +107,7 @@ func (c *Chain) against(u *claim) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("follow rotation %d of a %s key, %.16s to %.16s: %w", u.Serial, u.Use, u.From, u.to, why)
+	return fmt.Errorf("rotation %d of a %s key, %.16s to %.16s: %w", u.Serial, u.Use, u.From, u.to, why)
 }
 
 // follows tells whether the serial is the next after that of the old key.

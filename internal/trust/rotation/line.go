@@ -27,11 +27,11 @@ func (l *Line) Add(use Use, envelope []byte) error {
 		return err
 	}
 	if c.Use != use {
-		return fmt.Errorf("read rotation: it is for %s keys, want %s", c.Use, use)
+		return fmt.Errorf("it is for %s keys, want %s", c.Use, use)
 	}
 	for _, s := range l.steps {
 		if s.From == c.From {
-			return fmt.Errorf("read rotation: key %.12s was given up by serial %d already", c.From, s.Serial)
+			return fmt.Errorf("key %.12s was given up by serial %d already", c.From, s.Serial)
 		}
 		if s.to != c.From {
 			continue
@@ -41,14 +41,14 @@ func (l *Line) Add(use Use, envelope []byte) error {
 			_, err = Verify(envelope, keys)
 		}
 		if err != nil {
-			return fmt.Errorf("read rotation: %w", err)
+			return err
 		}
 		if c.Serial != s.Serial+1 {
-			return fmt.Errorf("read rotation: serial %d follows %d: give the rotations in their order", c.Serial, s.Serial)
+			return fmt.Errorf("serial %d follows %d: give the rotations in their order", c.Serial, s.Serial)
 		}
 	}
 	if len(l.steps) == MaxRotations {
-		return fmt.Errorf("read rotation: a device follows %d, and no more: make a release with the new keys", MaxRotations)
+		return fmt.Errorf("a device follows %d, and no more: make a release with the new keys", MaxRotations)
 	}
 	l.steps = append(l.steps, step{slices.Clone(envelope), c})
 	return nil

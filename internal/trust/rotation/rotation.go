@@ -172,7 +172,7 @@ func untrusted(envelope []byte) (*claim, error) {
 		err = c.check()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read rotation: %w", err)
+		return nil, err
 	}
 	return c, nil
 }
