@@ -12,10 +12,8 @@ import (
 	"ward/internal/agent/uplink"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
-	"ward/internal/format/dsse"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
-	"ward/internal/trust/rotation"
 )
 
 // Bounds within which each role promises progress; a role calls more often.
@@ -78,9 +76,7 @@ func (d *daemon) assemble() {
 					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
 				}
 			},
-			Receipts:   func() *dsse.Keyring { return keys.Keyring(rotation.Receipt) },
-			Challenges: func() *dsse.Keyring { return keys.Keyring(rotation.Challenge) }, Rotations: keys,
-			Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.recorder, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
+			Receipts: keys.Receipts, Challenges: keys.Challenges, Rotations: keys, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.recorder, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
 			Replaced: d.replaced, Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
 		d.add("uplink", slowBound, func(ctx context.Context) error {

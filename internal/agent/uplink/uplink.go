@@ -192,11 +192,8 @@ func New(c Config) *Uplink {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Receipts == nil {
-		c.Receipts = noKeys
-	}
 	if c.Challenges == nil {
-		c.Challenges = noKeys
+		c.Challenges = func() *dsse.Keyring { return nil }
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
@@ -233,8 +230,6 @@ func New(c Config) *Uplink {
 	}
 	return &Uplink{config: c, prover: newProver(), budget: budget{daily: c.DailyBytes, begun: time.Now()}, status: Status{State: "connecting", Since: time.Now(), DailyBytes: c.DailyBytes}}
 }
-
-func noKeys() *dsse.Keyring { return nil }
 
 // Status says how the link is.
 func (u *Uplink) Status() Status {

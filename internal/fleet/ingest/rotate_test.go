@@ -103,9 +103,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) start(receipts, challenges int) {
 	keys := fleetkeys.Open(w.store, keyring(w.t, w.keys[receipts]), keyring(w.t, w.questions[challenges]), slog.New(slog.DiscardHandler))
 	c := &w.device.config
-	c.Receipts = func() *dsse.Keyring { return keys.Keyring(rotation.Receipt) }
-	c.Challenges = func() *dsse.Keyring { return keys.Keyring(rotation.Challenge) }
-	c.Rotations, c.Attester, c.Recorder = keys, w.attester, w.told
+	c.Receipts, c.Challenges, c.Rotations, c.Attester, c.Recorder = keys.Receipts, keys.Challenges, keys, w.attester, w.told
 	w.stopDevice = w.device.run()
 }
 
@@ -220,8 +218,8 @@ func TestRotateWhileRunning(t *testing.T) {
 	}
 	until(t, "the device names its new keys", func() bool {
 		s := f.received(ingest.KindStatus)
-		k := s[len(s)-1].Status.Keys
-		return k != nil && slices.Equal(k.Receipt, rotation.Hints(keyring(t, w.keys[1]))) && slices.Equal(k.Challenge, rotation.Hints(keyring(t, w.questions[1])))
+		ids := keyring(t, w.keys[1], w.questions[1]).IDs()
+		return slices.Equal(s[len(s)-1].Status.Keys, []string{rotation.Hint(ids[0]), rotation.Hint(ids[1])})
 	})
 	f.stop()
 
