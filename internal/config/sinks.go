@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -30,29 +29,36 @@ type Sink struct {
 
 // ParseSink reads "format+tls://host:port#server-name".
 func ParseSink(text string) (Sink, error) {
-	fail := func(what string) (Sink, error) {
-		return Sink{}, fmt.Errorf("%q %s: write rfc5424+tls://host:6514, cef+tls://host:6514 or dicom+tls://host:6514, with #name where the certificate has another name", shorten(text), what)
-	}
+	wrong := "is not an address"
 	u, err := url.Parse(text)
-	if err != nil || len(text) > maxText {
-		return fail("is not an address")
+	if err == nil && len(text) <= maxText {
+		wrong = checkSink(u)
 	}
+	if wrong != "" {
+		return Sink{}, fmt.Errorf("%q %s: write rfc5424+tls://host:6514, cef+tls://host:6514 or dicom+tls://host:6514, with #name where the certificate has another name", shorten(text), wrong)
+	}
+	format, _ := strings.CutSuffix(u.Scheme, "+tls")
+	return Sink{Name: u.Scheme + "://" + u.Host, Format: format, Address: u.Host, ServerName: u.Fragment}, nil
+}
+
+// checkSink says what is wrong with the address of a sink, empty for nothing.
+func checkSink(u *url.URL) string {
 	format, secure := strings.CutSuffix(u.Scheme, "+tls")
-	if !secure || !slices.Contains([]string{RFC5424, CEF, DICOM}, format) {
-		return fail("has no format of events over TLS")
+	if !secure || format != RFC5424 && format != CEF && format != DICOM {
+		return "has no format of events over TLS"
 	}
 	if u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Opaque != "" || u.Hostname() == "" || u.Port() == "" {
-		return fail("has a part too many or too few")
+		return "has a part too many or too few"
 	}
 	if n, err := strconv.Atoi(u.Port()); err != nil || n < 1 || n > math.MaxUint16 {
-		return fail("has no port that exists")
+		return "has no port that exists"
 	}
 	for _, name := range []string{u.Hostname(), u.Fragment} {
 		if name != "" && serverName.check(name) != nil {
-			return fail("names no host")
+			return "names no host"
 		}
 	}
-	return Sink{Name: u.Scheme + "://" + u.Host, Format: format, Address: u.Host, ServerName: u.Fragment}, nil
+	return ""
 }
 
 var sinks = bound{fmt.Sprintf("rfc5424+tls://, cef+tls:// or dicom+tls:// and host:port, with #server-name or without; at most %d", maxSinks), func(value any) error {
