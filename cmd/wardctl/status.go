@@ -99,6 +99,7 @@ func printStatus(w io.Writer, s localapi.Status) {
 	console.PrintFindings(w, "Incidents of this boot", s.Incidents)
 	fmt.Fprintln(w)
 	printLink(w, s.Link)
+	printSinks(w, s.Sinks)
 	printRecord(w, s.Journal)
 	printIdentity(w, s.Identity)
 	printUpdate(w, s.Update)
@@ -134,6 +135,18 @@ func printLink(w io.Writer, l localapi.Link) {
 	}
 	if l.Error != "" && l.State != "connected" {
 		console.Row(w, "", "%s", l.Error)
+	}
+}
+
+func printSinks(w io.Writer, sinks []localapi.Sink) {
+	for _, s := range sinks {
+		console.Row(w, "Sink", "%s: %s since %s, %d sent, %d behind", s.Name, s.State, moment(s.Since), s.Sent, s.Behind)
+		if s.Skipped > 0 {
+			console.Row(w, "", "%d events did not get there: the record had let them go", s.Skipped)
+		}
+		if s.Error != "" {
+			console.Row(w, "", "%s", s.Error)
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ type Config struct {
 	TPM              TPM
 	Identity         Identity
 	Uplink           Uplink
+	Forward          Forward
 	Journal          Journal
 	Log              Log
 	Integrity        Integrity
@@ -35,7 +36,7 @@ type Paths struct {
 	Socket   string // local socket for wardctl and the host application
 	Release  string // signed release manifest
 	Baseline string // file baseline that the manifest names by digest
-	Trust    string // folder of the trust anchors: release, fleet, receipt
+	Trust    string // folder of the trust anchors
 	SysFS    string // mount point of sysfs
 }
 
@@ -62,6 +63,11 @@ type Uplink struct {
 	Proxy      string        // http://host:port that carries the connection; empty: none
 	Keepalive  time.Duration // longest silence on the connection
 	DailyBytes int64         // what may be sent in a day
+}
+
+// Forward says which syslog servers get the events too.
+type Forward struct {
+	Sinks []string // as ParseSink reads them
 }
 
 // Journal bounds the record of events.

@@ -84,6 +84,7 @@ func (d *daemon) assemble() {
 			return link.Run(ctx)
 		})
 	}
+	sinks := d.assembleSinks(who)
 	use := newKeyUse(who, d.recorder)
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Signers: []uint32{signerGroup}, Journal: d.journal,
@@ -92,6 +93,7 @@ func (d *daemon) assemble() {
 			s := d.status(boot, who, link, conditions)
 			s.Update = describeUpdate(gate.Status())
 			s.Identity.Signed = use.count.Load()
+			s.Sinks = describeSinks(sinks)
 			return s
 		},
 		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.journal)),

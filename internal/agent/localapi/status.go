@@ -20,6 +20,7 @@ type Status struct {
 	Verdict   Verdict           `json:"verdict"`
 	Journal   Journal           `json:"journal"`
 	Link      Link              `json:"link"`
+	Sinks     []Sink            `json:"sinks"` // syslog servers that get every event too
 	Identity  Identity          `json:"identity"`
 	Update    Update            `json:"update"`
 	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
@@ -96,6 +97,18 @@ type Link struct {
 	SentToday    uint64     `json:"sentToday"`  // bytes since the budget's day began
 	DailyBytes   uint64     `json:"dailyBytes"` // the budget, 0 without a link
 	Error        string     `json:"error,omitempty"`
+}
+
+// Sink is one syslog server beside the fleet.
+type Sink struct {
+	Name    string    `json:"name"`
+	State   string    `json:"state"` // connected, connecting, no-identity, stopped
+	Since   time.Time `json:"since"`
+	Sent    uint64    `json:"sent"`    // last record that was written to it
+	Cursor  uint64    `json:"cursor"`  // last record that no end of the connection takes back
+	Behind  uint64    `json:"behind"`  // records that were not written yet
+	Skipped uint64    `json:"skipped"` // records that it did not get, since the daemon's start
+	Error   string    `json:"error,omitempty"`
 }
 
 // Role is one part of the daemon.
