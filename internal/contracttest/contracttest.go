@@ -21,6 +21,7 @@ import (
 
 	"ward/internal/trust/event"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 )
 
@@ -161,8 +162,7 @@ func closeObjects(v any) {
 // Check says what is wrong with a message on a topic: its topic, its size, its
 // schema, something in it that the schema does not describe, a device that is not
 // the topic's, or that our own parser refuses it. Whether a signature is the
-// fleet's is not its business, nor whether parts of evidence give a document;
-// evidence of one part is parsed.
+// fleet's is not its business, nor what document a part of evidence is of.
 func Check(topic string, payload []byte) error {
 	tenant, device, kind, err := presence.ParseTopic(topic)
 	if err != nil {
@@ -185,12 +185,8 @@ func (s *schemas) check(tenant, device string, kind presence.Kind, payload []byt
 	way, name, _ := strings.Cut(string(kind), "/")
 	switch {
 	case kind == presence.Evidence:
-		p, err := evidence.ParsePart(payload)
-		if err != nil || p.Count > 1 {
-			return err
-		}
-		d, err := evidence.Parse(p.Bytes)
-		return errors.Join(err, same(tenant, device, d.Tenant, d.Device))
+		_, err := evidence.ParsePart(payload)
+		return err
 	case way == "down":
 		return s.checkEnvelope(tenant, device, name, payload)
 	}
@@ -203,7 +199,7 @@ func (s *schemas) check(tenant, device string, kind presence.Kind, payload []byt
 		if err == nil && !s.types[e.Type] {
 			err = fmt.Errorf("type %s is not among those that the schema names", e.Type)
 		}
-		return errors.Join(err, same(tenant, device, e.Source.Tenant, e.Source.Device))
+		return errors.Join(err, same(tenant, device, e.Source.Tenant, e.Source.Device), checkFinding(e.Event))
 	case presence.State:
 		st, err := presence.Parse(payload)
 		return errors.Join(err, same(tenant, device, st.Tenant, st.Device))
@@ -234,6 +230,38 @@ func (s *schemas) checkEnvelope(tenant, device, name string, payload []byte) err
 	}
 	var whose struct{ Tenant, Device string }
 	return errors.Join(validate(s.sender[of], of, b), json.Unmarshal(b, &whose), same(tenant, device, whose.Tenant, whose.Device))
+}
+
+// Recorded panics where an event that a role records would break the contract once
+// it is sent, or where its finding is not one of the catalogue or of another kind
+// than its type says. Fakes of the journal call it; they have no testing.TB.
+func Recorded(e event.Event) {
+	stamp := event.Stamp{Source: event.Source{Tenant: "lab", Device: "pump-1"}, Epoch: 1, Sequence: 1, Boot: "boot"}
+	b, err := event.Encode(e, stamp)
+	if err == nil {
+		err = Check(presence.Topic("lab", "pump-1", presence.Event), b)
+	}
+	if err != nil {
+		panic("contracttest: " + err.Error())
+	}
+}
+
+// checkFinding says whether an event's finding is of the catalogue, and of the
+// kind and severity that the event says.
+func checkFinding(e event.Event) error {
+	if e.Finding == nil {
+		return nil
+	}
+	d, ok := finding.Lookup(e.Finding.Code)
+	switch incident := e.Type == event.FindingIncident; {
+	case !ok:
+		return fmt.Errorf("finding %s is not in the catalogue", e.Finding.Code)
+	case incident != (d.Kind == finding.Incident):
+		return fmt.Errorf("%s is of kind %s, in an event of type %s", d.Code, d.Kind, e.Type)
+	case e.Severity != e.Finding.Severity || e.Severity != d.Severity:
+		return fmt.Errorf("%s is %s in the catalogue, %s as a finding and %s as an event", d.Code, d.Severity, e.Finding.Severity, e.Severity)
+	}
+	return nil
 }
 
 // Document says what is wrong with a document of a schema, "verdict", that does

@@ -16,9 +16,11 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
+	"ward/internal/contracttest"
 	"ward/internal/device/sandbox"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/presence"
 )
 
 // startBare runs a daemon on a device that has nothing, with a configuration that
@@ -63,7 +65,8 @@ func told(t *testing.T, client *localapi.Client, what string, fits func(localapi
 	}
 }
 
-// acknowledgements lists the events about it in the record, as they are sent.
+// acknowledgements lists the events about it in the record, as they are sent. All
+// of the record keeps the contract.
 func acknowledgements(t *testing.T, client *localapi.Client) []string {
 	t.Helper()
 	all, err := client.Events(t.Context(), 0, 1000, 0)
@@ -75,6 +78,9 @@ func acknowledgements(t *testing.T, client *localapi.Client) []string {
 		e, err := event.Parse(raw)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if err := contracttest.Check(presence.Topic(e.Source.Tenant, e.Source.Device, presence.Event), raw); err != nil {
+			t.Error(err)
 		}
 		if e.Type == event.FindingAcknowledged {
 			out = append(out, string(raw))
