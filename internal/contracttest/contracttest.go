@@ -258,7 +258,7 @@ func checkFinding(e event.Event) error {
 		return fmt.Errorf("finding %s is not in the catalogue", e.Finding.Code)
 	case incident != (d.Kind == finding.Incident):
 		return fmt.Errorf("%s is of kind %s, in an event of type %s", d.Code, d.Kind, e.Type)
-	case e.Severity != e.Finding.Severity || e.Severity != d.Severity:
+	case e.Severity != e.Finding.Severity || e.Severity < d.Severity: // graver where the circumstances are
 		return fmt.Errorf("%s is %s in the catalogue, %s as a finding and %s as an event", d.Code, d.Severity, e.Finding.Severity, e.Severity)
 	}
 	return nil

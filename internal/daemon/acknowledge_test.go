@@ -25,7 +25,7 @@ import (
 
 // startBare runs a daemon on a device that has nothing, with a configuration that
 // cannot be used, until the test ends it.
-func startBare(t *testing.T, dir string) (client *localapi.Client, stop func()) {
+func startBare(t *testing.T, dir string, privileges sandbox.Report) (client *localapi.Client, stop func()) {
 	t.Helper()
 	settings := config.Default()
 	none := filepath.Join(dir, "none")
@@ -38,7 +38,7 @@ func startBare(t *testing.T, dir string) (client *localapi.Client, stop func()) 
 	}
 	d.health = health.New(d.journal, nil, d.log)
 	ctx, cancel := context.WithCancel(t.Context())
-	d.begin(ctx, errors.New("wardd.toml:2: nonsense"), sandbox.Report{})
+	d.begin(ctx, errors.New("wardd.toml:2: nonsense"), privileges)
 	d.assemble()
 	ended := make(chan struct{})
 	go func() { d.run(ctx); close(ended) }()
@@ -96,7 +96,7 @@ func acknowledgements(t *testing.T, client *localapi.Client) []string {
 // Verifies: SR-062
 func TestAcknowledgeAtTheBedside(t *testing.T) {
 	dir := short(t)
-	client, stop := startBare(t, dir)
+	client, stop := startBare(t, dir, sandbox.Report{})
 	open := func(c localapi.Condition) bool { return c.Code == finding.DaemonConfig && c.Acknowledged == nil }
 	told(t, client, "the condition", open)
 	role := event.ByService
@@ -146,6 +146,16 @@ func TestAcknowledgeAtTheBedside(t *testing.T) {
 	}
 
 	stop()
-	client, _ = startBare(t, dir)
+	client, _ = startBare(t, dir, sandbox.Report{})
 	told(t, client, "the condition as not acknowledged behind a start", open)
+}
+
+// A daemon that could not give up its privileges says so.
+//
+// Verifies: SR-061
+func TestPrivilegesThatStayAreTold(t *testing.T) {
+	client, _ := startBare(t, short(t), sandbox.Report{UID: 0, NoNewPrivs: true})
+	told(t, client, "the privilege", func(c localapi.Condition) bool {
+		return c.Code == finding.DaemonPrivileged && strings.Contains(c.Detail, "runs as root")
+	})
 }
