@@ -14,7 +14,7 @@ VERSION ?= 0.1.0
 # HTTP/2 is left out: nothing here speaks it, and it is half a megabyte.
 BUILD := CGO_ENABLED=0 go build -tags nethttpomithttp2 -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X ward/internal/daemon.version=$(VERSION)'
 
-.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills bench microbench fuzz fuzz-smoke raised docs lint yocto-modules yocto-parse clean
+.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills crash bench microbench fuzz fuzz-smoke raised docs lint yocto-modules yocto-parse clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,10 +36,10 @@ fmt:
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; fi
 
 vet:
-	@go vet -tags device ./...
+	@go vet -tags device,crash ./...
 
 staticcheck:
-	@go tool -modfile=tools/go.mod staticcheck -tags device ./...
+	@go tool -modfile=tools/go.mod staticcheck -tags device,crash ./...
 
 unit: ## run the unit tests: packages, commands, architecture rules, requirements, generated documents
 	@go test ./...
@@ -65,6 +65,9 @@ demo: deps ## show the main job on the virtual device: boot, verdict, three atta
 
 drills: deps ## run every attack drill, or those that DRILL names
 	@go run ./cmd/wardlab drill $(DRILL)
+
+crash: deps ## run the long campaigns against crashes, some quarter of an hour; WARD_SEED chooses another course
+	@go test -tags crash -count=1 -timeout 60m -v -run '^TestCrash' ./internal/device/wal ./internal/crash ./internal/agent/uplink
 
 bench: deps ## measure against the budgets and beside other programs, and print the table; docs/benchmarks.md reads it
 	@rm -f bin/bench.txt

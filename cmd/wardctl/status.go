@@ -129,6 +129,9 @@ func printLink(w io.Writer, l localapi.Link) {
 	if l.LastEvidence != nil {
 		console.Row(w, "", "last evidence %s", moment(*l.LastEvidence))
 	}
+	if l.DailyBytes > 0 {
+		console.Row(w, "", "%d of %d KiB of the day's budget sent", l.SentToday>>10, l.DailyBytes>>10)
+	}
 	if l.Error != "" && l.State != "connected" {
 		console.Row(w, "", "%s", l.Error)
 	}

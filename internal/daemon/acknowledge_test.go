@@ -47,8 +47,8 @@ func startBare(t *testing.T, dir string, privileges sandbox.Report) (client *loc
 	return localapi.NewClient(settings.Paths.Socket), stop
 }
 
-// told waits until the daemon's status tells a condition that fits.
-func told(t *testing.T, client *localapi.Client, what string, fits func(localapi.Condition) bool) localapi.Status {
+// awaitTold waits until the daemon's status tells a condition that fits.
+func awaitTold(t *testing.T, client *localapi.Client, what string, fits func(localapi.Condition) bool) localapi.Status {
 	t.Helper()
 	patience, done := context.WithTimeout(t.Context(), 20*time.Second)
 	defer done()
@@ -98,7 +98,7 @@ func TestAcknowledgeAtTheBedside(t *testing.T) {
 	dir := short(t)
 	client, stop := startBare(t, dir, sandbox.Report{})
 	open := func(c localapi.Condition) bool { return c.Code == finding.DaemonConfig && c.Acknowledged == nil }
-	told(t, client, "the condition", open)
+	awaitTold(t, client, "the condition", open)
 	role := event.ByService
 	if os.Getuid() == 0 {
 		role = event.ByRoot
@@ -108,7 +108,7 @@ func TestAcknowledgeAtTheBedside(t *testing.T) {
 		if err != nil || len(cs) != 1 || cs[0].Subject != "configuration" {
 			t.Fatalf("acknowledged %+v, error %v", cs, err)
 		}
-		told(t, client, "who acknowledged it", func(c localapi.Condition) bool {
+		awaitTold(t, client, "who acknowledged it", func(c localapi.Condition) bool {
 			return c.Code == finding.DaemonConfig && c.Acknowledged != nil && c.Acknowledged.By == role && !c.Acknowledged.Time.IsZero()
 		})
 	}
@@ -147,7 +147,7 @@ func TestAcknowledgeAtTheBedside(t *testing.T) {
 
 	stop()
 	client, _ = startBare(t, dir, sandbox.Report{})
-	told(t, client, "the condition as not acknowledged behind a start", open)
+	awaitTold(t, client, "the condition as not acknowledged behind a start", open)
 }
 
 // A daemon that could not give up its privileges says so.
@@ -155,7 +155,7 @@ func TestAcknowledgeAtTheBedside(t *testing.T) {
 // Verifies: SR-061
 func TestPrivilegesThatStayAreTold(t *testing.T) {
 	client, _ := startBare(t, short(t), sandbox.Report{UID: 0, NoNewPrivs: true})
-	told(t, client, "the privilege", func(c localapi.Condition) bool {
+	awaitTold(t, client, "the privilege", func(c localapi.Condition) bool {
 		return c.Code == finding.DaemonPrivileged && strings.Contains(c.Detail, "runs as root")
 	})
 }

@@ -93,6 +93,8 @@ type Link struct {
 	Session      uint64     `json:"session"`
 	LastReceipt  *time.Time `json:"lastReceipt,omitempty"`
 	LastEvidence *time.Time `json:"lastEvidence,omitempty"`
+	SentToday    uint64     `json:"sentToday"`  // bytes since the budget's day began
+	DailyBytes   uint64     `json:"dailyBytes"` // the budget, 0 without a link
 	Error        string     `json:"error,omitempty"`
 }
 

@@ -24,6 +24,11 @@ const (
 	LinkEvidenceMissing  Code = "link.evidence-missing"
 	LinkEvidenceInvalid  Code = "link.evidence-invalid"
 	LinkEvidenceFlood    Code = "link.evidence-flood"
+	LinkRotationRefused  Code = "link.key-rotation-refused"
+	LinkKeyUnknown       Code = "link.key-unknown"
+	LinkProxyRefused     Code = "link.proxy-refused"
+	LinkProtocol         Code = "link.protocol"
+	LinkBudgetSpent      Code = "link.budget-spent"
 )
 
 var linkCodes = []Definition{
@@ -47,7 +52,7 @@ var linkCodes = []Definition{
 		"Reinstall the released image; the trust anchors are part of it.", []string{"IEC 62443-4-2 CR 1.8", "FDA App. 1 A"}},
 	{LinkDown, Medium, Condition, "the fleet cannot be reached",
 		"No connection to any configured broker. Events are kept on the device until the fleet has confirmed them.",
-		"Check the network cable, the address and the hospital's firewall (port 8883, or 443).", []string{"IEC 62443-4-2 CR 7.1", "FDA App. 1 G"}},
+		"Check the network cable, the address, the proxy if there is one, and the hospital's firewall (port 8883, or 443).", []string{"IEC 62443-4-2 CR 7.1", "FDA App. 1 G"}},
 	{LinkServerUntrusted, High, Condition, "the broker is not the fleet's",
 		"The broker's certificate does not chain to the fleet's own roots. The connection was refused.",
 		"Check for a proxy that opens TLS connections; if there is none, report it to the manufacturer.", []string{"IEC 62443-4-2 CR 1.8", "IEC 62443-4-2 CR 3.1", "FDA App. 1 A", "FDA App. 1 D"}},
@@ -93,4 +98,19 @@ var linkCodes = []Definition{
 	{LinkEvidenceFlood, Medium, Incident, "the device sends more evidence than it should",
 		"Seen by the fleet: evidence came faster than the fleet takes it from one device. What was too much was left out.",
 		"Report it to the manufacturer; look at the device.", []string{"IEC 62443-4-2 CR 7.1", "FDA App. 1 G"}},
+	{LinkRotationRefused, High, Incident, "a new key of the fleet was refused",
+		"A rotation of a receipt or challenge key arrived that does not follow: the old key did not sign it, was given up before or is for another use, it is out of its order, or it could not be stored. The keys stayed as they were.",
+		"Report it to the fleet's operator: somebody can write to the device's topic, perhaps with an old key of the fleet, or the fleet's rotations are not those that the device followed.", []string{"IEC 62443-4-2 CR 1.9", "IEC 62443-4-2 CR 3.1"}},
+	{LinkKeyUnknown, High, Condition, "the device does not accept the fleet's receipt key",
+		"Seen by the fleet: none of the keys that the device names is the fleet's receipt key, and no rotation leads to it. Its events are kept on the device and not freed. The device has the anchors of another fleet, or somebody else rotated its key.",
+		"Look in the device's events for ward.link.key-rotated. Give the fleet the rotations that are missing; if none of them is the fleet's, install a release whose anchors hold the new key and not the old one.", []string{"IEC 62443-4-2 CR 1.9", "IEC 62443-4-2 CR 2.8"}},
+	{LinkProxyRefused, Medium, Condition, "the proxy does not let this device through to the fleet",
+		"The proxy of uplink.proxy answers and opens no connection to the broker: it forbids it (403), wants a password (407), or cannot reach the broker itself (502, 504). Events are kept on the device until the fleet has confirmed them.",
+		"Ask the network's administrators to let this device CONNECT through the proxy to the broker's host and port without a password; for 502 and 504, whether the proxy reaches the broker.", []string{"IEC 62443-4-2 CR 7.1", "FDA App. 1 G"}},
+	{LinkProtocol, Medium, Condition, "the broker does not speak as it must",
+		"A server that proved to be the fleet's sent what breaks the protocol or its bounds: another service answers at the broker's address or path, the broker is defective, or it is in other hands. The connection was ended; nothing was believed, and events are kept.",
+		"Check the host, the port and, for wss, the path in uplink.brokers; if they are right, report it to the fleet's operator.", []string{"IEC 62443-4-2 CR 3.5", "IEC 62443-4-2 CR 7.1", "FDA App. 1 G"}},
+	{LinkBudgetSpent, Medium, Condition, "the day's budget of the link is spent",
+		"More bytes were sent in a day than uplink.daily_bytes allows. Evidence waits; events wait until one of high or critical severity comes, and then go up with it; at twice the budget all wait. Nothing is lost while the journal has room.",
+		"See what the device reports so often (wardctl events); if it is in order, raise uplink.daily_bytes.", []string{"IEC 62443-4-2 CR 7.2", "FDA App. 1 G"}},
 }

@@ -23,6 +23,6 @@ var recordCodes = []Definition{
 		"The journal was full of events that the fleet had not confirmed; the oldest of the lowest severity lost their content and kept their place in the chain.",
 		"Restore the connection to the fleet.", []string{"IEC 62443-4-2 CR 2.9", "FDA App. 1 F"}},
 	{JournalReset, High, Incident, "the journal was begun anew",
-		"There was no journal on the state partition: first start, or it was removed. The epoch has grown.",
-		"On a device that has run before: find out who removed the journal.", []string{"IEC 62443-4-2 CR 3.9", "FDA App. 1 F"}},
+		"There was no journal on the state partition (first start, or it was removed), or the one that lay there was an older copy or another device's and was put aside. The detail says which. The epoch has grown.",
+		"On a device that has run before: find out who removed or replaced the journal.", []string{"IEC 62443-4-2 CR 3.9", "FDA App. 1 F"}},
 }
