@@ -20,7 +20,7 @@ BUILD := CGO_ENABLED=0 go build -tags nethttpomithttp2 -trimpath -buildvcs=false
 DEVICE := wardd wardctl wardunlock
 SMALL := -gcflags=net=-l -gcflags=net/http=-l -gcflags=crypto/tls=-l -gcflags=github.com/...=-l
 
-.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills crash bench microbench fuzz fuzz-smoke docs lint yocto-modules yocto-parse clean
+.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills crash bench microbench fuzz fuzz-smoke raised docs lint yocto-modules yocto-parse clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ build: ## build the programs into bin/, static, stripped and without paths
 	done
 	@ls -l $(addprefix $(BIN)/,$(PROGRAMS)) | awk '{ printf "  %9d  %s\n", $$5, $$NF }'
 
-test: deps lint nested unit fuzz-smoke device ## run every check and test, with a boot of the virtual device
+test: deps lint nested unit fuzz-smoke raised device ## run every check and test, with a boot of the virtual device
 
 lint: fmt vet staticcheck ## check form: gofmt, vet, staticcheck
 
@@ -92,6 +92,9 @@ fuzz: ## fuzz every parser for FUZZTIME each, and stop at the first input that f
 
 fuzz-smoke: ## fuzz every parser with a few inputs, as the tests do
 	@scripts/fuzz $(SMOKE)
+
+raised: ## prove that each finding has a test that fails when it is not raised
+	@go test -count=1 -timeout 20m -run '^TestEveryFindingIsRaised$$' ./internal/regulatory -prove
 
 docs: ## write the generated documents: FINDINGS.md, CONFIG.md, the manual pages
 	@WARD_DOCS=write go test -count=1 -run 'Current$$' ./internal/... ./cmd/...

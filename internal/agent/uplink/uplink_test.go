@@ -442,7 +442,7 @@ func TestStopSendsWhatIsLeft(t *testing.T) {
 	run(t, nil, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {
 		time.Sleep(time.Second)
 		network, journal = n, m
-		if err := m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: 1}); err != nil {
+		if err := m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: 1, Report: []byte(`{"session":3}`)}); err != nil {
 			t.Fatal(err)
 		}
 	})
