@@ -46,6 +46,7 @@ func (d *daemon) assemble() {
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
+	checkpoints := d.assembleAnchor(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
@@ -88,10 +89,11 @@ func (d *daemon) assemble() {
 		Status: func() localapi.Status {
 			s := d.status(boot, who, link, conditions)
 			s.Update = describeUpdate(gate.Status())
+			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
 			return s
 		},
-		Actions: append(use.actions(), confirmUpdate(gate)),
+		Actions: append(use.actions(), confirmUpdate(gate), takeCheckpoint(checkpoints)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }
