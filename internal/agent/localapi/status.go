@@ -84,6 +84,8 @@ type Journal struct {
 	MaxBytes     int64  `json:"maxBytes"`
 	Lost         int    `json:"lost"`
 	Error        string `json:"error,omitempty"`
+
+	Anchor *Anchor `json:"anchor,omitempty"`
 }
 
 // Link is the connection to the fleet.
