@@ -157,4 +157,3 @@ func (j *Journal) missing(scan wal.Scan) []wal.Damage {
 	}
 	return out
 }
-
