@@ -152,8 +152,15 @@ func printSinks(w io.Writer, sinks []localapi.Sink) {
 
 func printRecord(w io.Writer, j localapi.Journal) {
 	console.Row(w, "Record", "%d events, %d confirmed by the fleet, %d of %d KiB", j.Sequence, j.Acknowledged, j.Bytes>>10, j.MaxBytes>>10)
+	if j.Memory {
+		console.Row(w, "", "kept in memory only: it ends with the daemon")
+	}
 	if j.Lost > 0 {
 		console.Row(w, "", "%d events were lost", j.Lost)
+	}
+	if f := j.Flash; f.Budget > 0 {
+		console.Row(w, "", "%d KiB written within %d minutes of this day, %d KiB the day before; %d MiB a day is the budget",
+			f.Today>>10, f.ElapsedSeconds/60, f.Before>>10, f.Budget>>20)
 	}
 	if j.Error != "" {
 		console.Row(w, "", "cannot be written: %s", j.Error)

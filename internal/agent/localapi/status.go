@@ -82,10 +82,22 @@ type Journal struct {
 	Head         string `json:"head"`
 	Bytes        int64  `json:"bytes"`
 	MaxBytes     int64  `json:"maxBytes"`
+	Unconfirmed  int64  `json:"unconfirmed"` // bytes of what the fleet has not confirmed
 	Lost         int    `json:"lost"`
 	Error        string `json:"error,omitempty"`
+	Memory       bool   `json:"memory,omitempty"` // it is kept in memory only, and ends with the daemon
+	Flash        Flash  `json:"flash"`
 
 	Anchor *Anchor `json:"anchor,omitempty"`
+}
+
+// Flash is what Ward writes, by days of running.
+type Flash struct {
+	Today          int64 `json:"today"`          // bytes
+	ElapsedSeconds int64 `json:"elapsedSeconds"` // of the present day
+	Before         int64 `json:"before"`         // bytes on the day before
+	Total          int64 `json:"total"`          // bytes, ever
+	Budget         int64 `json:"budget"`         // bytes a day
 }
 
 // Link is the connection to the fleet.
