@@ -110,7 +110,7 @@ func Default() Config {
 		},
 		TPM:       TPM{Device: "/dev/tpmrm0"},
 		Identity:  Identity{SerialFile: "/sys/class/dmi/id/product_serial"},
-		Uplink:    Uplink{Enabled: true, Keepalive: 30 * time.Second, DailyBytes: 32 << 20},
+		Uplink:    Uplink{Enabled: true, Keepalive: time.Minute, DailyBytes: 32 << 20},
 		Journal:   Journal{MaxBytes: 16 << 20},
 		Log:       Log{Level: "info", Format: "text"},
 		Integrity: Integrity{IMAPoll: 250 * time.Millisecond},

@@ -23,7 +23,7 @@ func TestWholeFile(t *testing.T) {
 		TPM:   TPM{Device: "/dev/tpmrm1"}, Identity: Identity{Registrar: "https://registrar.example:8443", ServerName: "registrar.ward.lab"},
 		Uplink: Uplink{
 			Enabled: true, Brokers: []string{"tls://10.0.2.100:8883", "wss://broker.example/mqtt"},
-			ServerName: "broker.ward.lab", Keepalive: time.Minute, Proxy: "http://proxy.example:3128", DailyBytes: 2_000_000,
+			ServerName: "broker.ward.lab", Keepalive: 2 * time.Minute, Proxy: "http://proxy.example:3128", DailyBytes: 2_000_000,
 		},
 		Forward:   Forward{Sinks: []string{"rfc5424+tls://log.example:6514", "dicom+tls://10.0.0.7:6514#arr.example"}},
 		Journal:   Journal{MaxBytes: 2 << 20},

@@ -64,7 +64,7 @@ var keys = []key{
 	{"uplink.server_name", func(c *Config) any { return &c.Uplink.ServerName }, serverName, "Name that the broker's certificate must carry. Must be there when the uplink is enabled."},
 	{"uplink.proxy", func(c *Config) any { return &c.Uplink.Proxy }, orEmpty(proxy), "HTTP proxy that is asked to CONNECT to the broker; TLS goes through it unopened. No password can be given, and the environment is not asked. Empty: none."},
 	{"uplink.daily_bytes", func(c *Config) any { return &c.Uplink.DailyBytes }, integers(minDaily, maxDaily), "Budget of what is sent in 24 hours. From 80 % on, evidence that nobody asked for waits; at 100 %, events wait until one of high or critical severity comes; at 200 % all wait. Nothing is lost while the journal has room."},
-	{"uplink.keepalive", func(c *Config) any { return &c.Uplink.Keepalive }, durations(minKeepalive, maxKeepalive), "Longest silence on the connection; the broker announces the device's death after one and a half of it."},
+	{"uplink.keepalive", func(c *Config) any { return &c.Uplink.Keepalive }, durations(minKeepalive, maxKeepalive), "Longest silence on the connection: each ping takes 128 bytes with its headers, so that an idle day keeps to its budget; the broker announces the device's death after one and a half of it."},
 
 	{"forward.sinks", func(c *Config) any { return &c.Forward.Sinks }, sinks, "Syslog servers of the hospital that get every event too (docs/sinks.md). Empty: none."},
 
