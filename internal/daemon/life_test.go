@@ -37,7 +37,7 @@ func live(t *testing.T, state string, began func(*daemon)) *living {
 	none := filepath.Join(dir, "none")
 	settings := config.Default()
 	settings.Paths = config.Paths{
-		State: state, Socket: filepath.Join(dir, "s"), Release: none, Baseline: none, Trust: none, SecurityFS: none, SysFS: none,
+		State: state, Socket: filepath.Join(dir, "s"), Release: none, Baseline: none, Trust: none, SysFS: none,
 	}
 	settings.TPM.Device = none
 	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now(), healAfter: 50 * time.Millisecond}
