@@ -83,6 +83,7 @@ func parseSegment(name string, b []byte) scanned {
 	}
 	out.readable, out.epoch = true, h.epoch
 	out.first, out.last, out.end = h.first, h.first-1, headerSize
+	out.durable = h.first - 1 // a segment is begun with the first record that is not durable
 	off := headerSize
 	for off < len(b) {
 		r, durable, size, err := parseRecord(b[off:])
