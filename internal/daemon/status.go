@@ -47,10 +47,7 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 		s.Roles = append(s.Roles, localapi.Role{Name: r.Name, State: r.State, Progress: r.Progress, Detail: r.Detail})
 	}
 	held, incidents := c.Active()
-	s.Findings, s.Incidents = []localapi.Condition{}, incidents
-	for _, c := range held {
-		s.Findings = append(s.Findings, describeCondition(c))
-	}
+	s.Findings, s.Incidents = describeConditions(held), incidents
 	if s.Incidents == nil {
 		s.Incidents = []finding.Finding{}
 	}
