@@ -143,7 +143,7 @@ func liveWhileSending(b *testing.B, waiting uint64) (most uint64) {
 	c := uplink.Config{
 		Brokers: []string{"tls://a:8883"}, ServerName: "broker", Tenant: "acme", Device: "pump-1", Epoch: 1,
 		Birth:    func() presence.Status { return presence.Status{Boot: boot, Session: 3, Version: "0.1"} },
-		Receipts: keys, Journal: d, Recorder: d, Credentials: &credentials{},
+		Receipts: func() *dsse.Keyring { return keys }, Journal: d, Recorder: d, Credentials: &credentials{},
 		Connect: func(context.Context, mqtt.Options) (uplink.Publisher, error) { return conn, nil },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
