@@ -63,13 +63,13 @@ func verdictOnCopy(ctx context.Context, s *stage.Stage, dir string, more ...stri
 		return nil, err
 	}
 	args := append([]string{"journal", "verify", dir, "--json", "--ak", s.AK()}, more...)
-	out, status, err := tool.Call{Name: wardctl, Args: args}.Status(ctx)
+	out, said, status, err := tool.Call{Name: wardctl, Args: args}.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var report struct{ Findings []finding.Finding }
 	if err := json.Unmarshal(out, &report); err != nil || (status == 0) != (len(report.Findings) == 0) {
-		return nil, fmt.Errorf("wardctl journal verify: exit status %d, %w: %s", status, err, out)
+		return nil, fmt.Errorf("wardctl journal verify: exit status %d: %s%s", status, out, said)
 	}
 	var codes []string
 	for _, f := range report.Findings {
