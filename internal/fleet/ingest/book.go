@@ -30,6 +30,7 @@ type device struct {
 	Sequence uint64     `json:"sequence"`
 	Head     chain.Hash `json:"head"`
 	Session  uint64     `json:"session,omitempty"`
+	Anchors  anchors    `json:"anchors,omitzero"`
 
 	tenant, name string
 	state        string    // of the last status
