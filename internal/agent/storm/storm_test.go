@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ward/internal/agent/storm"
+	"ward/internal/contracttest"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 )
@@ -27,6 +28,7 @@ type book struct {
 }
 
 func (b *book) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.fail != nil {
