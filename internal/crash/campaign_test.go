@@ -58,7 +58,7 @@ func (c *campaign) round(n int) {
 	p, phase := c.w.start(), []string{inStart, inStart, inStart, inLoad, inLoad, inLoad, inLoad, inLoad, inBurst, inStop}[c.rand.IntN(10)]
 	var durable uint64
 	if phase == inStart {
-		c.pause(0, 150*time.Millisecond)
+		c.pause(0, 60*time.Millisecond)
 	} else {
 		durable = c.load(p)
 	}

@@ -62,7 +62,9 @@ func TestToldIsKnownToTheNextStart(t *testing.T) {
 	for n := range maxTold {
 		told.add([16]byte{byte(n), byte(n >> 8)})
 	}
-	if !told.first(t.Context(), f.Path, f) || !told.first(t.Context(), f.Path, f) {
-		t.Error("what is not known to be told is kept back")
+	for range 2 {
+		if !told.first(t.Context(), f.Path, f) {
+			t.Error("what is not known to be told is kept back")
+		}
 	}
 }

@@ -101,7 +101,7 @@ func (m *memory) Acknowledge(epoch, sequence uint64, head chain.Hash) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if sequence > uint64(len(m.records)) || m.records[sequence-1].Hash != head {
-		return errors.New("the head is not this journal's")
+		return fmt.Errorf("the head is not this journal's: %w", chain.ErrFork)
 	}
 	m.acked = max(m.acked, sequence)
 	return nil
