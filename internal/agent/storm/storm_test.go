@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"ward/internal/agent/storm"
-	"ward/internal/contracttest"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 )
@@ -28,7 +27,6 @@ type book struct {
 }
 
 func (b *book) Record(_ context.Context, e event.Event) error {
-	contracttest.Recorded(e)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.fail != nil {
