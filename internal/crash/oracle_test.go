@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ward/internal/agent/journal"
+	"ward/internal/contracttest"
 	"ward/internal/device/mqtt"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
@@ -136,6 +137,9 @@ type wire struct {
 func (w *wire) take(m mqtt.Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err := contracttest.Check(m.Topic, m.Payload); err != nil {
+		w.t.Errorf("on the wire: %v", err)
+	}
 	if !strings.HasSuffix(m.Topic, "/up/event") {
 		w.others++
 		return

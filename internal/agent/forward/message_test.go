@@ -60,12 +60,12 @@ func TestRepeatedAndSeverity(t *testing.T) {
 	run(t, func(sc *scene) {
 		sc.config.Format = func(_ syslog.Origin, e *syslog.Event) []byte { got = append(got, e); return nil }
 		for s := finding.Info; s <= finding.Critical; s++ {
-			if err := sc.m.Record(t.Context(), event.Event{Type: event.BootVerdict, Severity: s}); err != nil {
+			if err := sc.m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: s, Report: []byte(`{"session":3}`)}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		last := &sc.m.records[4]
-		last.Bytes = bytes.Replace(last.Bytes, []byte(`"data":{`), []byte(`"data":{"repeated":{"count":12,"first":"2026-11-24T01:00:00Z","last":"2026-11-24T01:01:00.5Z"}`), 1)
+		last.Bytes = bytes.Replace(last.Bytes, []byte(`"data":{`), []byte(`"data":{"repeated":{"count":12,"first":"2026-11-24T01:00:00Z","last":"2026-11-24T01:01:00.5Z"},`), 1)
 	}, func(sc *scene) { sc.pass(time.Minute) })
 	if len(got) != 5 {
 		t.Fatalf("%d events", len(got))

@@ -23,8 +23,8 @@ const (
 
 func (m *memory) grave(t testing.TB) {
 	t.Helper()
-	f := finding.New(finding.IMAUnknownFile, "something ran")
-	if err := m.Record(t.Context(), event.Event{Type: event.FindingIncident, Subject: "test", Severity: finding.Critical, Finding: &f}); err != nil {
+	f := finding.New(finding.IMAChangedFile, "something ran")
+	if err := m.Record(t.Context(), event.Event{Type: event.FindingIncident, Subject: "test", Severity: f.Severity, Finding: &f}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -196,7 +196,10 @@ func TestIdleDay(t *testing.T) {
 		if before > allowed {
 			t.Errorf("the first day took %d bytes", before)
 		}
-		report, err := json.Marshal(map[string]string{"attest": strings.Repeat("x", 1200)})
+		report, err := json.Marshal(map[string]any{
+			"counter": "orderly", "value": 1 << 30, "sequence": 1 << 30, "head": strings.Repeat("0a", 32), "evidence": strings.Repeat("0b", 32),
+			"attest": strings.Repeat("x", 684), "signature": strings.Repeat("x", 172), // at their longest
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
