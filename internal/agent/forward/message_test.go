@@ -82,3 +82,32 @@ func TestRepeatedAndSeverity(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// The document shows messages as they are, and the configuration of rsyslog that the
+// tests run.
+//
+// Verifies: SR-070
+func TestDocument(t *testing.T) {
+	read := func(name string) string {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	document := read("../../../docs/sinks.md")
+	if conf := strings.TrimSuffix(read("testdata/rsyslog.conf"), "\n"); !strings.Contains(document, "```\n"+conf+"\n```") {
+		t.Error("docs/sinks.md has another configuration of rsyslog than testdata/rsyslog.conf")
+	}
+	for _, format := range []string{"rfc5424", "cef", "dicom"} {
+		shown := 0
+		for line := range strings.Lines(read("testdata/" + format + ".golden")) {
+			if strings.Contains(document, "```\n"+line+"```") {
+				shown++
+			}
+		}
+		if shown != 1 {
+			t.Errorf("docs/sinks.md shows %d messages of %s as they are, want 1", shown, format)
+		}
+	}
+}
