@@ -60,7 +60,9 @@ type Uplink struct {
 	Enabled    bool
 	Brokers    []string      // tls://host:port or wss://host:port/path, tried in order
 	ServerName string        // name that the broker's certificate must carry
+	Proxy      string        // http://host:port that carries the connection; empty: none
 	Keepalive  time.Duration // longest silence on the connection
+	DailyBytes int64         // what may be sent in a day
 }
 
 // Forward says which syslog servers get the events too.
@@ -108,7 +110,7 @@ func Default() Config {
 		},
 		TPM:       TPM{Device: "/dev/tpmrm0"},
 		Identity:  Identity{SerialFile: "/sys/class/dmi/id/product_serial"},
-		Uplink:    Uplink{Enabled: true, Keepalive: 30 * time.Second},
+		Uplink:    Uplink{Enabled: true, Keepalive: time.Minute, DailyBytes: 32 << 20},
 		Journal:   Journal{MaxBytes: 16 << 20},
 		Log:       Log{Level: "info", Format: "text"},
 		Integrity: Integrity{IMAPoll: 250 * time.Millisecond},

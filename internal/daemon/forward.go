@@ -44,7 +44,7 @@ func (d *daemon) assembleSinks(identity func(context.Context) (*tls.Config, erro
 		s := forward.New(forward.Config{
 			Name: c.Name, Address: c.Address, ServerName: c.ServerName, Format: formats[c.Format],
 			Origin: syslog.Origin{Tenant: d.source.Tenant, Device: d.source.Device, Version: Version(), Enterprise: enterprise},
-			Epoch:  d.journal.Epoch(), State: folder, Journal: newest{d.journal}, Recorder: d.journal, Credentials: trusted,
+			Epoch:  d.journal.Epoch(), State: folder, Journal: newest{d.journal}, Recorder: d.recorder, Credentials: trusted,
 			Alive: d.alive(name), Log: d.log.With("role", name),
 		})
 		d.add(name, slowBound, s.Run)
