@@ -140,7 +140,7 @@ func printLink(w io.Writer, l localapi.Link) {
 
 func printSinks(w io.Writer, sinks []localapi.Sink) {
 	for _, s := range sinks {
-		console.Row(w, "Sink", "%s: %s since %s, %d sent, %d behind", s.Name, s.State, moment(s.Since), s.Sent, s.Behind)
+		console.Row(w, "Sink", "%s: %s since %s, up to record %d, %d behind", s.Name, s.State, moment(s.Since), s.Sent, s.Behind)
 		if s.Skipped > 0 {
 			console.Row(w, "", "%d events did not get there: the record had let them go", s.Skipped)
 		}
