@@ -32,7 +32,7 @@ var update = flag.Bool("update", false, "rewrite golden parts of the scripts")
 const patience = 20 * time.Second
 
 // Scripts on the programs as they ship: static, started as processes. Beside
-// its own files each has the folder paper: the securityfs and sysfs of a device
+// its own files each has the folder paper: the sysfs of a device
 // that booted what was released, its baseline and trust anchors, and its release
 // manifest, good and in every way bad.
 func TestScripts(t *testing.T) {
@@ -56,8 +56,8 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			return errors.Join(
-				os.CopyFS(filepath.Join(dir, "security"), kernel.SecurityFS()),
 				os.CopyFS(filepath.Join(dir, "sys"), kernel.SysFS()),
+				os.CopyFS(filepath.Join(dir, "sys", "kernel", "security"), kernel.SecurityFS()),
 			)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

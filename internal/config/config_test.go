@@ -19,11 +19,11 @@ func TestWholeFile(t *testing.T) {
 	}
 	want := Config{
 		Version: 1, BringUp: true, ReleaseThreshold: 2,
-		Paths: Paths{State: "/s", Socket: "/k", Release: "/r", Baseline: "/b", Trust: "/t", SecurityFS: "/f", SysFS: "/y"},
+		Paths: Paths{State: "/s", Socket: "/k", Release: "/r", Baseline: "/b", Trust: "/t", SysFS: "/y"},
 		TPM:   TPM{Device: "/dev/tpmrm1"}, Identity: Identity{Registrar: "https://registrar.example:8443", ServerName: "registrar.ward.lab"},
 		Uplink: Uplink{
 			Enabled: true, Brokers: []string{"tls://10.0.2.100:8883", "wss://broker.example/mqtt"},
-			ServerName: "broker.ward.lab", Keepalive: time.Minute,
+			ServerName: "broker.ward.lab", Keepalive: time.Minute, Proxy: "http://proxy.example:3128", DailyBytes: 2_000_000,
 		},
 		Journal:   Journal{MaxBytes: 2 << 20},
 		Log:       Log{Level: "debug", Format: "json"},
@@ -126,6 +126,11 @@ func TestErrorsNameFileLineAndKey(t *testing.T) {
 		{"broker as text", off + "brokers = \"tls://broker:8883\"\n", `w.toml:4: uplink.brokers: must be a list of texts, not a text`},
 		{"list of numbers", off + "brokers = [1]\n", `w.toml:4: uplink.brokers: must be a list of texts, not a list`},
 		{"too many brokers", off + "brokers = [" + strings.Repeat(`"tls://b:1",`, 9) + "]\n", `w.toml:4: uplink.brokers: has 9 entries: write at most 8`},
+		{"proxy with a password", off + "proxy = \"http://user:secret@proxy:3128\"\n", `w.toml:4: uplink.proxy: has a name or a password in it: write http://host:port, and have the proxy let the device through without`},
+		{"proxy without port", off + "proxy = \"http://proxy\"\n", `w.toml:4: uplink.proxy: "http://proxy" is not the address of a proxy: write http://host:port`},
+		{"proxy over TLS", off + "proxy = \"https://proxy:3128\"\n", `w.toml:4: uplink.proxy: "https://proxy:3128" is not the address of a proxy: write http://host:port`},
+		{"proxy's port", off + "proxy = \"http://proxy:99999\"\n", `w.toml:4: uplink.proxy: "http://proxy:99999" has no port that exists: write 1 to 65535`},
+		{"a budget below an idle day", off + "daily_bytes = 1000\n", `w.toml:4: uplink.daily_bytes: 1000 is out of bounds: write 1048576 to 68719476736`},
 		{"server name with port", off + "server_name = \"broker:8883\"\n", `w.toml:4: uplink.server_name: "broker:8883" is not a host name: write the name in the broker's certificate, without port`},
 		{"no broker", "version = 1\n", `w.toml: uplink.brokers: names no broker: name one, or write enabled = false under [uplink]`},
 		{"no server name", "version = 1\n[uplink]\nbrokers = [\"tls://b:8883\"]\n", `w.toml: uplink.server_name: is missing: write the name that the broker's certificate carries`},

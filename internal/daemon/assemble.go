@@ -6,13 +6,16 @@ import (
 	"time"
 
 	"ward/internal/agent/attester"
+	"ward/internal/agent/fleetkeys"
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
+	"ward/internal/format/dsse"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
+	"ward/internal/trust/rotation"
 )
 
 // Bounds within which each role promises progress; a role calls more often.
@@ -42,7 +45,7 @@ var capabilities = []string{"measured-boot", "ima", "journal", "receipts", "evid
 
 // assemble makes the roles.
 func (d *daemon) assemble() {
-	chip := tpm.NewLazy(d.config.TPM.Device)
+	chip := d.tpm()
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
@@ -65,23 +68,27 @@ func (d *daemon) assemble() {
 		if err != nil {
 			d.log.Error("load challenge keys; no question of the fleet will be answered", "error", err)
 		}
+		keys := fleetkeys.Open(filepath.Join(d.config.Paths.State, fleetkeys.File), receipts, challenges, d.log.With("role", "uplink"))
 		link = uplink.New(uplink.Config{
 			Brokers: d.config.Uplink.Brokers, ServerName: d.config.Uplink.ServerName, KeepAlive: d.config.Uplink.Keepalive,
+			Proxy: d.config.Uplink.Proxy, DailyBytes: uint64(d.config.Uplink.DailyBytes),
 			WorryAfter: worryAfter, Tenant: d.source.Tenant, Device: d.source.Device, Epoch: d.journal.Epoch(),
 			Birth: func() presence.Status {
 				return presence.Status{
 					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
 				}
 			},
-			Receipts: receipts, Challenges: challenges, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.journal, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
-			Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
+			Receipts:   func() *dsse.Keyring { return keys.Keyring(rotation.Receipt) },
+			Challenges: func() *dsse.Keyring { return keys.Keyring(rotation.Challenge) }, Rotations: keys,
+			Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.recorder, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
+			Replaced: d.replaced, Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
 		d.add("uplink", slowBound, func(ctx context.Context) error {
 			boot.wait(ctx, birthWait)
 			return link.Run(ctx)
 		})
 	}
-	use := newKeyUse(who, d.journal)
+	use := newKeyUse(who, d.recorder)
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Signers: []uint32{signerGroup}, Journal: d.journal,
 		Alive: d.alive("localapi"), Log: d.log.With("role", "localapi"),
@@ -91,9 +98,17 @@ func (d *daemon) assemble() {
 			s.Identity.Signed = use.count.Load()
 			return s
 		},
-		Actions: append(use.actions(), confirmUpdate(gate)),
+		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.journal)),
 	})
 	d.add("localapi", fastBound, api.Run)
+}
+
+// tpm is the TPM of all lives: a role that did not stop in time may still use it.
+func (d *daemon) tpm() *tpm.Lazy {
+	if d.chip == nil {
+		d.chip = tpm.NewLazy(d.config.TPM.Device)
+	}
+	return d.chip
 }
 
 // add puts a role on the list; a bound of zero means that it waits for others

@@ -131,7 +131,7 @@ func TestConfirmedThroughTheLocalSocket(t *testing.T) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	settings.Paths = config.Paths{
 		State: at("state"), Socket: at("s"), Release: at("release.dsse"), Baseline: at("baseline"), Trust: at("trust"),
-		SecurityFS: at("security"), SysFS: at("sys"),
+		SysFS: at("sys"),
 	}
 	settings.TPM.Device = socket
 	for name, b := range map[string][]byte{
@@ -145,7 +145,7 @@ func TestConfirmedThroughTheLocalSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.CopyFS(at("security"), kernel.SecurityFS()), os.CopyFS(at("sys"), kernel.SysFS())); err != nil {
+	if err := errors.Join(os.CopyFS(at("sys"), kernel.SysFS()), os.CopyFS(at("sys/kernel/security"), kernel.SecurityFS())); err != nil {
 		t.Fatal(err)
 	}
 	w := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}

@@ -24,9 +24,22 @@ type Status struct {
 	Update    Update            `json:"update"`
 	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
 	Roles     []Role            `json:"roles"`
-	Findings  []finding.Finding `json:"findings"`  // conditions that hold
+	Findings  []Condition       `json:"findings"`  // conditions that hold
 	Incidents []finding.Finding `json:"incidents"` // of this boot
 	Memory    Memory            `json:"memory"`
+}
+
+// Condition is a finding that lasts.
+type Condition struct {
+	finding.Finding
+	Subject      string           `json:"subject,omitempty"` // what tells it from others of its code
+	Acknowledged *Acknowledgement `json:"acknowledged,omitempty"`
+}
+
+// Acknowledgement says that somebody at the device has seen a condition.
+type Acknowledgement struct {
+	Time time.Time `json:"time"` // wall clock, for people
+	By   string    `json:"by"`   // the role: "root", "service"
 }
 
 // Volume is one encrypted volume of the device.
@@ -80,6 +93,8 @@ type Link struct {
 	Session      uint64     `json:"session"`
 	LastReceipt  *time.Time `json:"lastReceipt,omitempty"`
 	LastEvidence *time.Time `json:"lastEvidence,omitempty"`
+	SentToday    uint64     `json:"sentToday"`  // bytes since the budget's day began
+	DailyBytes   uint64     `json:"dailyBytes"` // the budget, 0 without a link
 	Error        string     `json:"error,omitempty"`
 }
 

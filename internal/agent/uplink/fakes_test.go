@@ -164,6 +164,9 @@ type net struct {
 	got       []message
 	conns     []*conn
 	dials     []string
+	dialled   []time.Time    // when
+	slowDial  time.Duration  // how long a dial takes
+	onDial    func()         // called once when a dial has succeeded, if not nil
 	seen      map[uint64]int // how often each record arrived
 	last      uint64         // the fleet's last record, in order
 	head      chain.Hash
@@ -179,13 +182,21 @@ func newNet(t testing.TB) *net {
 
 func (n *net) connect(_ context.Context, o mqtt.Options) (uplink.Publisher, error) {
 	n.mu.Lock()
+	slow := n.slowDial
+	n.mu.Unlock()
+	time.Sleep(slow)
+	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.dials = append(n.dials, o.Broker)
+	n.dials, n.dialled = append(n.dials, o.Broker), append(n.dialled, time.Now())
 	if err := n.refuse[o.Broker]; err != nil {
 		return nil, &mqtt.ConnectError{Broker: o.Broker, Cause: causes[err], Err: err}
 	}
 	c := &conn{net: n, options: o, messages: make(chan mqtt.Message, 64), done: make(chan struct{})}
 	n.conns = append(n.conns, c)
+	if n.onDial != nil {
+		n.onDial()
+		n.onDial = nil
+	}
 	return c, nil
 }
 
@@ -418,6 +429,6 @@ func config(t testing.TB, m *memory, n *net) uplink.Config {
 		Birth: func() presence.Status {
 			return presence.Status{Boot: boot, Session: 3, Release: "4.2.0", Version: "0.1", Capabilities: []string{"ima"}}
 		},
-		Receipts: keys, Journal: m, Recorder: m, Credentials: &credentials{}, Connect: n.connect,
+		Receipts: func() *dsse.Keyring { return keys }, Journal: m, Recorder: m, Credentials: &credentials{}, Connect: n.connect,
 	}
 }

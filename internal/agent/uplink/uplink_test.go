@@ -88,7 +88,7 @@ func TestBirthWillAndFarewell(t *testing.T) {
 func TestRecordsGoUpInOrderAndReceiptsFreeThem(t *testing.T) {
 	run(t, nil, func(t *testing.T, u *uplink.Uplink, m *memory, n *net) {
 		m.add(t, 500)
-		time.Sleep(time.Second)
+		time.Sleep(5 * time.Second)
 		if m.Acknowledged() != uint64(m.len()) || n.last != uint64(m.len()) {
 			t.Errorf("%d records, %d at the fleet, %d confirmed", m.len(), n.last, m.Acknowledged())
 		}

@@ -21,7 +21,7 @@ func (i *Ingest) answer(ctx context.Context, conn *mqtt.Client) error {
 		return err
 	}
 	for _, d := range i.book.devices {
-		if !d.due {
+		if !d.due || !i.ready(d) {
 			continue
 		}
 		d.due = false

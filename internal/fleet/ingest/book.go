@@ -41,6 +41,8 @@ type device struct {
 	recent       map[uint64]chain.Hash // accepted records of this epoch
 	broken       bool                  // a gap was told and has not been mended
 	due          bool                  // a receipt is due
+	greeted      bool                  // it has been sent the rotations that it lacked
+	estranged    bool                  // it was told that the device does not accept the fleet's receipts
 }
 
 // place is a record's in a device's chain.

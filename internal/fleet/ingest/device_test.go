@@ -54,7 +54,7 @@ func newDevice(t testing.TB, broker string, tlsConfig *tls.Config, receipts *dss
 		Birth: func() presence.Status {
 			return presence.Status{Boot: boot, Session: 3, Release: "4.2.0", Version: "0.1", Capabilities: []string{"ima"}}
 		},
-		Receipts: receipts, Journal: d, Recorder: d, Credentials: fixed{tlsConfig},
+		Receipts: func() *dsse.Keyring { return receipts }, Journal: d, Recorder: d, Credentials: fixed{tlsConfig},
 	}
 	return d
 }

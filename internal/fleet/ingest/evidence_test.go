@@ -96,7 +96,7 @@ func TestQuestionToVerdict(t *testing.T) {
 	}
 	f := startFleet(t, ingest.Config{Broker: broker.url(), TLS: p.client(t, "wardfleet"), ClientID: "wardfleet", ReceiptKey: key, Verifier: v})
 	d := newDevice(t, broker.url(), p.client(t, "pump-1"), ring)
-	d.config.Challenges, d.config.Attester = ring, attester
+	d.config.Challenges, d.config.Attester = d.config.Receipts, attester
 	d.add(3)
 	d.run()
 	until(t, "a verdict", func() bool { return len(f.received(ingest.KindVerdict)) > 0 })

@@ -116,6 +116,18 @@ func (k *Keyring) Len() int {
 	return len(k.keys)
 }
 
+// Public lists the distinct keys, in the keyring's order.
+func (k *Keyring) Public() []crypto.PublicKey {
+	if k == nil {
+		return nil
+	}
+	publics := make([]crypto.PublicKey, 0, len(k.keys))
+	for _, t := range k.keys {
+		publics = append(publics, t.public)
+	}
+	return publics
+}
+
 // Open verifies an envelope and returns its payload and the ids of the keys
 // that signed it, in the keyring's order. It checks, in this order:
 //

@@ -22,11 +22,13 @@ var (
 	birth  = presence.Status{
 		State: presence.Online, Tenant: "acme", Device: "pump-1", Boot: "2a1b3c4d-0000-4000-8000-000000000001", Session: 7, Epoch: 1,
 		Release: "4.2.0", Version: "0.1.0", Capabilities: []string{"tpm", "ima"}, WorryAfterSeconds: 900, Time: &moment,
+		Keys: &presence.Keys{Receipt: []string{"fd110d301d2f077d"}, Challenge: []string{"0b9e7b8a4ad9cf4b", "6d6a2a0a7c112a1b"}},
 	}
 )
 
 const goldenBirth = `{"state":"online","tenant":"acme","device":"pump-1","boot":"2a1b3c4d-0000-4000-8000-000000000001","session":7,"epoch":1,` +
-	`"release":"4.2.0","version":"0.1.0","capabilities":["tpm","ima"],"worryAfterSeconds":900,"time":"2026-03-01T12:00:00.000000005Z"}`
+	`"release":"4.2.0","version":"0.1.0","capabilities":["tpm","ima"],` +
+	`"keys":{"receipt":["fd110d301d2f077d"],"challenge":["0b9e7b8a4ad9cf4b","6d6a2a0a7c112a1b"]},"worryAfterSeconds":900,"time":"2026-03-01T12:00:00.000000005Z"}`
 
 var update = flag.Bool("update", false, "rewrite the golden messages of docs/contract")
 
@@ -36,8 +38,8 @@ var update = flag.Bool("update", false, "rewrite the golden messages of docs/con
 // Verifies: SR-014
 func TestContract(t *testing.T) {
 	farewell, will := birth, birth
-	farewell.State = presence.Offline
-	will.State, will.Time = presence.Lost, nil
+	farewell.State, farewell.Keys = presence.Offline, nil
+	will.State, will.Time, will.Keys = presence.Lost, nil, nil
 	messages := make(map[string][]byte)
 	for name, s := range map[string]presence.Status{"status-online": birth, "status-offline": farewell, "status-lost": will} {
 		b, err := presence.Encode(s)
@@ -139,6 +141,9 @@ func TestStatus(t *testing.T) {
 		"no worry":            strings.Replace(goldenBirth, `900`, `0`, 1),
 		"negative worry":      strings.Replace(goldenBirth, `900`, `-9`, 1),
 		"long release":        strings.Replace(goldenBirth, `4.2.0`, strings.Repeat("4", 200), 1),
+		"many keys":           strings.Replace(goldenBirth, `["fd`, `["x"`+strings.Repeat(`,"x"`, presence.MaxKeys-1)+`,"fd`, 1),
+		"a key without name":  strings.Replace(goldenBirth, `fd110d301d2f077d`, "", 1),
+		"a key's long name":   strings.Replace(goldenBirth, `fd110d301d2f077d`, strings.Repeat("f", 65), 1),
 		"too large":           strings.Repeat(" ", presence.MaxStatus) + goldenBirth,
 	} {
 		if s, err := presence.Parse([]byte(text)); err == nil {
