@@ -205,3 +205,14 @@ func (s sink) Write(b []byte) (int, error) {
 	s <- string(b)
 	return len(b), nil
 }
+
+// An event that stands for others says for how many.
+//
+// Verifies: SR-058
+func TestEventsThatStandForOthers(t *testing.T) {
+	e := event.Decoded{Event: history[1]}
+	e.Repeated = &event.Repeated{Count: 41, First: when, Last: when.Add(time.Minute)}
+	if got := eventLine(e); !strings.HasSuffix(got, "sha256 is in no release (41 times from 2026-11-24T01:02:03Z to 2026-11-24T01:03:03Z)") {
+		t.Errorf("the line is %q", got)
+	}
+}

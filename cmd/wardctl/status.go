@@ -99,6 +99,7 @@ func printStatus(w io.Writer, s localapi.Status) {
 	console.PrintFindings(w, "Incidents of this boot", s.Incidents)
 	fmt.Fprintln(w)
 	printLink(w, s.Link)
+	printSinks(w, s.Sinks)
 	printRecord(w, s.Journal)
 	printIdentity(w, s.Identity)
 	printUpdate(w, s.Update)
@@ -137,10 +138,29 @@ func printLink(w io.Writer, l localapi.Link) {
 	}
 }
 
+func printSinks(w io.Writer, sinks []localapi.Sink) {
+	for _, s := range sinks {
+		console.Row(w, "Sink", "%s: %s since %s, %d sent, %d behind", s.Name, s.State, moment(s.Since), s.Sent, s.Behind)
+		if s.Skipped > 0 {
+			console.Row(w, "", "%d events did not get there: the record had let them go", s.Skipped)
+		}
+		if s.Error != "" {
+			console.Row(w, "", "%s", s.Error)
+		}
+	}
+}
+
 func printRecord(w io.Writer, j localapi.Journal) {
 	console.Row(w, "Record", "%d events, %d confirmed by the fleet, %d of %d KiB", j.Sequence, j.Acknowledged, j.Bytes>>10, j.MaxBytes>>10)
+	if j.Memory {
+		console.Row(w, "", "kept in memory only: it ends with the daemon")
+	}
 	if j.Lost > 0 {
 		console.Row(w, "", "%d events were lost", j.Lost)
+	}
+	if f := j.Flash; f.Budget > 0 {
+		console.Row(w, "", "%d KiB written within %d minutes of this day, %d KiB the day before; %d MiB a day is the budget",
+			f.Today>>10, f.ElapsedSeconds/60, f.Before>>10, f.Budget>>20)
 	}
 	if j.Error != "" {
 		console.Row(w, "", "cannot be written: %s", j.Error)

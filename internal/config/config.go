@@ -23,6 +23,7 @@ type Config struct {
 	TPM              TPM
 	Identity         Identity
 	Uplink           Uplink
+	Forward          Forward
 	Journal          Journal
 	Log              Log
 	Integrity        Integrity
@@ -35,7 +36,7 @@ type Paths struct {
 	Socket   string // local socket for wardctl and the host application
 	Release  string // signed release manifest
 	Baseline string // file baseline that the manifest names by digest
-	Trust    string // folder of the trust anchors: release, fleet, receipt
+	Trust    string // folder of the trust anchors
 	SysFS    string // mount point of sysfs
 }
 
@@ -62,6 +63,11 @@ type Uplink struct {
 	Proxy      string        // http://host:port that carries the connection; empty: none
 	Keepalive  time.Duration // longest silence on the connection
 	DailyBytes int64         // what may be sent in a day
+}
+
+// Forward says which syslog servers get the events too.
+type Forward struct {
+	Sinks []string // as ParseSink reads them
 }
 
 // Journal bounds the record of events.
@@ -104,7 +110,7 @@ func Default() Config {
 		},
 		TPM:       TPM{Device: "/dev/tpmrm0"},
 		Identity:  Identity{SerialFile: "/sys/class/dmi/id/product_serial"},
-		Uplink:    Uplink{Enabled: true, Keepalive: 30 * time.Second, DailyBytes: 32 << 20},
+		Uplink:    Uplink{Enabled: true, Keepalive: time.Minute, DailyBytes: 32 << 20},
 		Journal:   Journal{MaxBytes: 16 << 20},
 		Log:       Log{Level: "info", Format: "text"},
 		Integrity: Integrity{IMAPoll: 250 * time.Millisecond},

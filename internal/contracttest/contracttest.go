@@ -14,13 +14,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
 
 	"ward/internal/trust/event"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 )
 
@@ -48,11 +51,16 @@ type schemas struct {
 	sender    map[string]*jsonschema.Schema // the same, closed against what is not described
 	envelopes map[string]*jsonschema.Schema // by name: the form of the envelope, where there is one
 	payloads  map[string]string             // name by payload type of an envelope
+	carried   map[string][]string           // names by kind of message, as docs/asyncapi.yaml says
 	types     map[string]bool               // of events: those that the schema names
 }
 
 var load = sync.OnceValues(func() (*schemas, error) {
 	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	carried, err := channels(filepath.Join(root, "docs/asyncapi.yaml"))
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +70,7 @@ var load = sync.OnceValues(func() (*schemas, error) {
 	}
 	s := &schemas{
 		reader: map[string]*jsonschema.Schema{}, sender: map[string]*jsonschema.Schema{},
-		envelopes: map[string]*jsonschema.Schema{}, payloads: map[string]string{}, types: map[string]bool{},
+		envelopes: map[string]*jsonschema.Schema{}, payloads: map[string]string{}, carried: carried, types: map[string]bool{},
 	}
 	reader, sender := jsonschema.NewCompiler(), jsonschema.NewCompiler()
 	reader.AssertFormat()
@@ -106,6 +114,39 @@ var load = sync.OnceValues(func() (*schemas, error) {
 	}
 	return s, nil
 })
+
+// channels reads which schemas each kind of message may have.
+func channels(file string) (map[string][]string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Channels map[string]struct {
+			Address  string
+			Messages map[string]any
+		}
+		Components struct {
+			Messages map[string]struct {
+				Payload struct {
+					Schema map[string]string
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	out := make(map[string][]string)
+	for _, c := range doc.Channels {
+		kind := strings.TrimPrefix(c.Address, presence.Prefix+"/{tenant}/{device}/")
+		for m := range c.Messages {
+			schema, _, _ := strings.Cut(doc.Components.Messages[m].Payload.Schema["$ref"], "#")
+			out[kind] = append(out[kind], nameOf(schema))
+		}
+	}
+	return out, nil
+}
 
 func nameOf(file string) string {
 	return strings.TrimSuffix(filepath.Base(file), ".v1.schema.json")
@@ -161,8 +202,7 @@ func closeObjects(v any) {
 // Check says what is wrong with a message on a topic: its topic, its size, its
 // schema, something in it that the schema does not describe, a device that is not
 // the topic's, or that our own parser refuses it. Whether a signature is the
-// fleet's is not its business, nor whether parts of evidence give a document;
-// evidence of one part is parsed.
+// fleet's is not its business, nor what document a part of evidence is of.
 func Check(topic string, payload []byte) error {
 	tenant, device, kind, err := presence.ParseTopic(topic)
 	if err != nil {
@@ -185,14 +225,10 @@ func (s *schemas) check(tenant, device string, kind presence.Kind, payload []byt
 	way, name, _ := strings.Cut(string(kind), "/")
 	switch {
 	case kind == presence.Evidence:
-		p, err := evidence.ParsePart(payload)
-		if err != nil || p.Count > 1 {
-			return err
-		}
-		d, err := evidence.Parse(p.Bytes)
-		return errors.Join(err, same(tenant, device, d.Tenant, d.Device))
+		_, err := evidence.ParsePart(payload)
+		return err
 	case way == "down":
-		return s.checkEnvelope(tenant, device, name, payload)
+		return s.checkEnvelope(tenant, device, kind, payload)
 	}
 	if err := validate(s.sender[name], name, payload); err != nil {
 		return err
@@ -203,7 +239,7 @@ func (s *schemas) check(tenant, device string, kind presence.Kind, payload []byt
 		if err == nil && !s.types[e.Type] {
 			err = fmt.Errorf("type %s is not among those that the schema names", e.Type)
 		}
-		return errors.Join(err, same(tenant, device, e.Source.Tenant, e.Source.Device))
+		return errors.Join(err, same(tenant, device, e.Source.Tenant, e.Source.Device), checkFinding(e.Event))
 	case presence.State:
 		st, err := presence.Parse(payload)
 		return errors.Join(err, same(tenant, device, st.Tenant, st.Device))
@@ -216,14 +252,14 @@ func (s *schemas) check(tenant, device string, kind presence.Kind, payload []byt
 
 // checkEnvelope checks what comes down: the envelope's form, that its payload is
 // of a type that belongs to the topic, and the payload's schema.
-func (s *schemas) checkEnvelope(tenant, device, name string, payload []byte) error {
+func (s *schemas) checkEnvelope(tenant, device string, kind presence.Kind, payload []byte) error {
 	var e struct{ PayloadType, Payload string }
 	if err := json.Unmarshal(payload, &e); err != nil {
 		return err
 	}
 	of, ok := s.payloads[e.PayloadType]
-	if !ok || of != name && !strings.HasPrefix(of, name+"-") {
-		return fmt.Errorf("payload type %q is not one of %s", e.PayloadType, name)
+	if !ok || !slices.Contains(s.carried[string(kind)], of) {
+		return fmt.Errorf("payload type %q does not belong on %s", e.PayloadType, kind)
 	}
 	if err := validate(s.envelopes[of], of, payload); err != nil {
 		return err
@@ -232,8 +268,50 @@ func (s *schemas) checkEnvelope(tenant, device, name string, payload []byte) err
 	if err != nil {
 		return err
 	}
-	var whose struct{ Tenant, Device string }
-	return errors.Join(validate(s.sender[of], of, b), json.Unmarshal(b, &whose), same(tenant, device, whose.Tenant, whose.Device))
+	var says struct {
+		Tenant, Device *string
+		Use            *string // of keys: receipt, challenge
+	}
+	err = errors.Join(validate(s.sender[of], of, b), json.Unmarshal(b, &says))
+	if err == nil && says.Tenant != nil && says.Device != nil {
+		err = same(tenant, device, *says.Tenant, *says.Device)
+	}
+	if err == nil && says.Use != nil && presence.Kind("down/"+*says.Use) != kind {
+		err = fmt.Errorf("of %s keys, on %s", *says.Use, kind)
+	}
+	return err
+}
+
+// Recorded panics where an event that a role records would break the contract once
+// it is sent, or where its finding is not one of the catalogue or of another kind
+// than its type says. Fakes of the journal call it; they have no testing.TB.
+func Recorded(e event.Event) {
+	stamp := event.Stamp{Source: event.Source{Tenant: "lab", Device: "pump-1"}, Epoch: 1, Sequence: 1, Boot: "boot"}
+	b, err := event.Encode(e, stamp)
+	if err == nil {
+		err = Check(presence.Topic("lab", "pump-1", presence.Event), b)
+	}
+	if err != nil {
+		panic("contracttest: " + err.Error())
+	}
+}
+
+// checkFinding says whether an event's finding is of the catalogue, and of the
+// kind and severity that the event says.
+func checkFinding(e event.Event) error {
+	if e.Finding == nil {
+		return nil
+	}
+	d, ok := finding.Lookup(e.Finding.Code)
+	switch incident := e.Type == event.FindingIncident; {
+	case !ok:
+		return fmt.Errorf("finding %s is not in the catalogue", e.Finding.Code)
+	case incident != (d.Kind == finding.Incident):
+		return fmt.Errorf("%s is of kind %s, in an event of type %s", d.Code, d.Kind, e.Type)
+	case e.Severity != e.Finding.Severity || e.Severity < d.Severity: // graver where the circumstances are
+		return fmt.Errorf("%s is %s in the catalogue, %s as a finding and %s as an event", d.Code, d.Severity, e.Finding.Severity, e.Severity)
+	}
+	return nil
 }
 
 // Document says what is wrong with a document of a schema, "verdict", that does

@@ -16,14 +16,16 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
+	"ward/internal/contracttest"
 	"ward/internal/device/sandbox"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/presence"
 )
 
 // startBare runs a daemon on a device that has nothing, with a configuration that
 // cannot be used, until the test ends it.
-func startBare(t *testing.T, dir string) (client *localapi.Client, stop func()) {
+func startBare(t *testing.T, dir string, privileges sandbox.Report) (client *localapi.Client, stop func()) {
 	t.Helper()
 	settings := config.Default()
 	none := filepath.Join(dir, "none")
@@ -36,7 +38,7 @@ func startBare(t *testing.T, dir string) (client *localapi.Client, stop func()) 
 	}
 	d.health = health.New(d.journal, nil, d.log)
 	ctx, cancel := context.WithCancel(t.Context())
-	d.begin(ctx, errors.New("wardd.toml:2: nonsense"), sandbox.Report{})
+	d.begin(ctx, errors.New("wardd.toml:2: nonsense"), privileges)
 	d.assemble()
 	ended := make(chan struct{})
 	go func() { d.run(ctx); close(ended) }()
@@ -45,8 +47,8 @@ func startBare(t *testing.T, dir string) (client *localapi.Client, stop func()) 
 	return localapi.NewClient(settings.Paths.Socket), stop
 }
 
-// told waits until the daemon's status tells a condition that fits.
-func told(t *testing.T, client *localapi.Client, what string, fits func(localapi.Condition) bool) localapi.Status {
+// awaitTold waits until the daemon's status tells a condition that fits.
+func awaitTold(t *testing.T, client *localapi.Client, what string, fits func(localapi.Condition) bool) localapi.Status {
 	t.Helper()
 	patience, done := context.WithTimeout(t.Context(), 20*time.Second)
 	defer done()
@@ -63,7 +65,8 @@ func told(t *testing.T, client *localapi.Client, what string, fits func(localapi
 	}
 }
 
-// acknowledgements lists the events about it in the record, as they are sent.
+// acknowledgements lists the events about it in the record, as they are sent. All
+// of the record keeps the contract.
 func acknowledgements(t *testing.T, client *localapi.Client) []string {
 	t.Helper()
 	all, err := client.Events(t.Context(), 0, 1000, 0)
@@ -75,6 +78,9 @@ func acknowledgements(t *testing.T, client *localapi.Client) []string {
 		e, err := event.Parse(raw)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if err := contracttest.Check(presence.Topic(e.Source.Tenant, e.Source.Device, presence.Event), raw); err != nil {
+			t.Error(err)
 		}
 		if e.Type == event.FindingAcknowledged {
 			out = append(out, string(raw))
@@ -90,9 +96,9 @@ func acknowledgements(t *testing.T, client *localapi.Client) []string {
 // Verifies: SR-062
 func TestAcknowledgeAtTheBedside(t *testing.T) {
 	dir := short(t)
-	client, stop := startBare(t, dir)
+	client, stop := startBare(t, dir, sandbox.Report{})
 	open := func(c localapi.Condition) bool { return c.Code == finding.DaemonConfig && c.Acknowledged == nil }
-	told(t, client, "the condition", open)
+	awaitTold(t, client, "the condition", open)
 	role := event.ByService
 	if os.Getuid() == 0 {
 		role = event.ByRoot
@@ -102,7 +108,7 @@ func TestAcknowledgeAtTheBedside(t *testing.T) {
 		if err != nil || len(cs) != 1 || cs[0].Subject != "configuration" {
 			t.Fatalf("acknowledged %+v, error %v", cs, err)
 		}
-		told(t, client, "who acknowledged it", func(c localapi.Condition) bool {
+		awaitTold(t, client, "who acknowledged it", func(c localapi.Condition) bool {
 			return c.Code == finding.DaemonConfig && c.Acknowledged != nil && c.Acknowledged.By == role && !c.Acknowledged.Time.IsZero()
 		})
 	}
@@ -140,6 +146,16 @@ func TestAcknowledgeAtTheBedside(t *testing.T) {
 	}
 
 	stop()
-	client, _ = startBare(t, dir)
-	told(t, client, "the condition as not acknowledged behind a start", open)
+	client, _ = startBare(t, dir, sandbox.Report{})
+	awaitTold(t, client, "the condition as not acknowledged behind a start", open)
+}
+
+// A daemon that could not give up its privileges says so.
+//
+// Verifies: SR-061
+func TestPrivilegesThatStayAreTold(t *testing.T) {
+	client, _ := startBare(t, short(t), sandbox.Report{UID: 0, NoNewPrivs: true})
+	awaitTold(t, client, "the privilege", func(c localapi.Condition) bool {
+		return c.Code == finding.DaemonPrivileged && strings.Contains(c.Detail, "runs as root")
+	})
 }

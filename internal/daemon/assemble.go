@@ -12,10 +12,8 @@ import (
 	"ward/internal/agent/uplink"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
-	"ward/internal/format/dsse"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
-	"ward/internal/trust/rotation"
 )
 
 // Bounds within which each role promises progress; a role calls more often.
@@ -49,6 +47,7 @@ func (d *daemon) assemble() {
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
+	checkpoints := d.assembleAnchor(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
@@ -78,9 +77,7 @@ func (d *daemon) assemble() {
 					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
 				}
 			},
-			Receipts:   func() *dsse.Keyring { return keys.Keyring(rotation.Receipt) },
-			Challenges: func() *dsse.Keyring { return keys.Keyring(rotation.Challenge) }, Rotations: keys,
-			Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.recorder, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
+			Receipts: keys.Receipts, Challenges: keys.Challenges, Rotations: keys, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.recorder, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
 			Replaced: d.replaced, Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
 		d.add("uplink", slowBound, func(ctx context.Context) error {
@@ -88,6 +85,7 @@ func (d *daemon) assemble() {
 			return link.Run(ctx)
 		})
 	}
+	sinks := d.assembleSinks(who)
 	use := newKeyUse(who, d.recorder)
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Signers: []uint32{signerGroup}, Journal: d.journal,
@@ -95,10 +93,12 @@ func (d *daemon) assemble() {
 		Status: func() localapi.Status {
 			s := d.status(boot, who, link, conditions)
 			s.Update = describeUpdate(gate.Status())
+			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
+			s.Sinks = describeSinks(sinks)
 			return s
 		},
-		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.journal)),
+		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

@@ -78,8 +78,9 @@ type daemon struct {
 	chip     *tpm.Lazy
 	roles    []role
 
-	life  life         // why this life was begun
-	after chan *daemon // the one behind it
+	life      life          // why this life was begun
+	after     chan *daemon  // the one behind it
+	healAfter time.Duration // between two tries of a disk; healEvery if zero
 }
 
 // role is one part to run under supervision.
@@ -114,16 +115,7 @@ func Run(ctx context.Context, configFile string, stderr io.Writer) error {
 	}
 	d.chip = tpm.NewLazy(settings.TPM.Device)
 	defer d.chip.Close()
-	for d != nil {
-		if err := d.open(); err != nil {
-			return err
-		}
-		d.health = health.New(d.recorder, dog, d.log)
-		d.begin(ctx, configErr, privileges)
-		d.assemble()
-		d = d.run(ctx)
-	}
-	return nil
+	return d.live(ctx, dog, configErr, privileges)
 }
 
 type watch struct{ n *sdnotify.Notifier }

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"time"
 
+	"ward/internal/agent/health"
+	"ward/internal/device/sandbox"
 	"ward/internal/device/wal"
 )
 
@@ -31,6 +34,21 @@ type life struct {
 	memorySince uint64 // up to here the fleet has confirmed it
 }
 
+// live lives one life after the other until ctx ends. It returns an error when no
+// record can be kept at all.
+func (d *daemon) live(ctx context.Context, dog health.Watchdog, configErr error, p sandbox.Report) error {
+	for d != nil {
+		if err := d.open(); err != nil {
+			return err
+		}
+		d.health = health.New(d.recorder, dog, d.log)
+		d.begin(ctx, configErr, p)
+		d.assemble()
+		d = d.run(ctx)
+	}
+	return nil
+}
+
 // replaced is told that the journal on the disk is not the one that this device
 // had: an older copy, or another's. The daemon begins again, with a journal of an
 // epoch that is atLeast and greater than every one known.
@@ -50,7 +68,7 @@ func (d *daemon) replaced(detail string, atLeast uint64) {
 
 // successor is a life behind this one, without a journal.
 func (d *daemon) successor() *daemon {
-	n := &daemon{config: d.config, log: d.log, started: d.started, notify: d.notify, chip: d.chip}
+	n := &daemon{config: d.config, log: d.log, started: d.started, notify: d.notify, chip: d.chip, healAfter: d.healAfter}
 	n.life.begun = d.life.begun
 	return n
 }
@@ -106,7 +124,7 @@ func (d *daemon) heal(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(healEvery):
+		case <-time.After(cmp.Or(d.healAfter, healEvery)):
 		}
 		d.alive("heal")()
 		n := d.successor()

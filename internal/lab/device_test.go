@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ward/internal/agent/localapi"
+	"ward/internal/contracttest"
 	"ward/internal/fleet/ingest"
 	"ward/internal/format/pcr"
 	"ward/internal/lab/disk"
@@ -119,6 +120,31 @@ func TestDevice(t *testing.T) {
 		}
 		t.Log(o.Seen)
 	})
+	t.Run("everything that the fleet received keeps the contract", func(t *testing.T) { keepsContract(t, s.Fleet.Received(0)) })
+}
+
+// keepsContract checks events as they were sent, and statuses as they were read.
+func keepsContract(t *testing.T, all []ingest.Received) {
+	kinds := make(map[ingest.Kind]int)
+	for _, r := range all {
+		var err error
+		switch r.Kind {
+		case ingest.KindEvent:
+			err = contracttest.Check(r.Topic, r.Raw)
+		case ingest.KindStatus:
+			var b []byte
+			if b, err = presence.Encode(r.Status); err == nil {
+				err = contracttest.Check(r.Topic, b)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		kinds[r.Kind]++
+	}
+	if kinds[ingest.KindEvent] == 0 || kinds[ingest.KindStatus] == 0 {
+		t.Errorf("the fleet received %v", kinds)
+	}
 }
 
 // independent is mosquitto_sub, which knows nothing of Ward.

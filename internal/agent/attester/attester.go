@@ -95,6 +95,10 @@ type Snapshot struct {
 	At       time.Time         // wall clock, for people
 	Took     time.Duration     // from the daemon's start to the verdict, the TPM's time excluded
 	TPM      time.Duration     // the TPM's share
+	// Quoted is the pcrDigest of the quote over the boot registers (TPM2_Quote, Part 3,
+	// section 18.4): SHA-256 over their values in the order of their numbers. Empty:
+	// they were not quoted.
+	Quoted pcr.Digest
 
 	again bool // the TPM may give more at another time
 }
@@ -261,7 +265,7 @@ func (a *Attester) appraise(ctx context.Context) Snapshot {
 			break
 		}
 	}
-	s.TPM, s.again = c.tpm, c.again
+	s.TPM, s.again, s.Quoted = c.tpm, c.again, quotedDigest(c.evidence, s.Release)
 	s.Result.Findings = append(found, s.Result.Findings...)
 	s.At, s.Took = time.Now(), time.Since(began)-s.TPM
 	a.keep(s.Result.Next)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ward/internal/agent/attester"
+	"ward/internal/contracttest"
 	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
@@ -36,6 +37,7 @@ type journal struct {
 }
 
 func (j *journal) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.events = append(j.events, e)

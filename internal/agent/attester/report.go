@@ -1,13 +1,13 @@
 package attester
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strconv"
 	"time"
 
@@ -76,7 +76,7 @@ func newReported() reported {
 // report records the verdict, then each finding, then what no longer holds.
 func (a *Attester) report(ctx context.Context, s Snapshot) {
 	fs := slices.Clone(s.Result.Findings)
-	slices.SortStableFunc(fs, func(x, y finding.Finding) int { return cmp.Compare(y.Severity, x.Severity) })
+	sort.SliceStable(fs, func(x, y int) bool { return fs[x].Severity > fs[y].Severity })
 	listed, unlisted := a.choose(ctx, fs)
 
 	v := verdictOf(s, unlisted)

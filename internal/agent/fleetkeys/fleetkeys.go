@@ -7,12 +7,12 @@
 package fleetkeys
 
 import (
-	"encoding/json"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"sync"
+	"slices"
 
 	"ward/internal/device/statefile"
 	"ward/internal/format/dsse"
@@ -22,114 +22,68 @@ import (
 // File is the store's name in the folder of the device's state.
 const File = "key-rotations"
 
-// schema is the version of the store.
-const schema = 1
-
-// state is the store: envelopes in the order in which they were followed.
-type state struct {
-	Schema    int      `json:"schema"`
-	Receipt   [][]byte `json:"receipt,omitempty"`
-	Challenge [][]byte `json:"challenge,omitempty"`
-}
-
-// Store is the keys that are accepted now. It is for several goroutines.
+// Store is the keys that are accepted now. It is for one goroutine.
 type Store struct {
-	path string
-	log  *slog.Logger
-
-	mu     sync.Mutex
-	chains map[rotation.Use]*rotation.Chain
+	path      string
+	receipt   *rotation.Chain
+	challenge *rotation.Chain
 }
 
-// Open begins with the anchored keys and follows what is stored. A store that
-// cannot be read, and a rotation in it that does not follow, change nothing: they
-// are logged. Either keyring may be nil.
+// Open begins with the anchored keys and follows what is stored: an envelope a
+// line, in the order in which they were followed, those of receipt keys first. A
+// line that does not follow changes nothing. Either keyring may be nil.
 func Open(path string, receipts, challenges *dsse.Keyring, log *slog.Logger) *Store {
-	s := &Store{path: path, log: log, chains: map[rotation.Use]*rotation.Chain{
-		rotation.Receipt:   rotation.NewChain(rotation.Receipt, receipts),
-		rotation.Challenge: rotation.NewChain(rotation.Challenge, challenges),
-	}}
+	s := &Store{path: path, receipt: rotation.NewChain(rotation.Receipt, receipts), challenge: rotation.NewChain(rotation.Challenge, challenges)}
 	b, err := statefile.Read(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s
+	for len(b) > 0 {
+		var line []byte
+		if line, b, _ = bytes.Cut(b, []byte("\n")); len(line) > 0 && !follow(&s.receipt, line) && !follow(&s.challenge, line) {
+			err = errLeftOut
+		}
 	}
-	var stored state
-	if err == nil {
-		stored, err = parse(b)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("read the stored key rotations", "error", err)
 	}
-	if err != nil {
-		log.Warn("the stored key rotations cannot be used; the fleet sends them again", "error", err)
-		return s
-	}
-	s.follow(rotation.Receipt, stored.Receipt)
-	s.follow(rotation.Challenge, stored.Challenge)
 	return s
 }
 
-func parse(b []byte) (state, error) {
-	var s state
-	if err := dsse.DecodeJSON(b, &s); err != nil {
-		return state{}, err
+// errLeftOut: a release has brought other keys, or the store was changed.
+var errLeftOut = errors.New("what does not follow from the anchors is left out")
+
+func follow(chain **rotation.Chain, envelope []byte) bool {
+	next, _, err := (*chain).Next(envelope)
+	if err == nil {
+		*chain = next
 	}
-	if s.Schema != schema {
-		return state{}, fmt.Errorf("schema %d, want %d", s.Schema, schema)
-	}
-	if n := max(len(s.Receipt), len(s.Challenge)); n > rotation.MaxRotations {
-		return state{}, fmt.Errorf("%d rotations of one use, want at most %d", n, rotation.MaxRotations)
-	}
-	return s, nil
+	return err == nil
 }
 
-func (s *Store) follow(use rotation.Use, envelopes [][]byte) {
-	for i, b := range envelopes {
-		next, _, err := s.chains[use].Next(b)
-		if err != nil {
-			s.log.Info("a stored key rotation is left out: it does not follow from the anchors", "use", use, "number", i+1, "reason", err)
-			continue
-		}
-		s.chains[use] = next
-	}
-}
+// Receipts are the receipt keys that are accepted now.
+func (s *Store) Receipts() *dsse.Keyring { return s.receipt.Keyring() }
 
-// Keyring holds the keys that are accepted for a use.
-func (s *Store) Keyring(use rotation.Use) *dsse.Keyring {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.chains[use].Keyring()
-}
+// Challenges are the challenge keys that are accepted now.
+func (s *Store) Challenges() *dsse.Keyring { return s.challenge.Keyring() }
 
 // Apply follows a rotation and returns when it is durable; then the old key is
-// accepted no more. One that was followed before gives false and no error. After
-// an error everything is as it was.
-func (s *Store) Apply(use rotation.Use, envelope []byte) (rotation.Verified, bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next, v, err := s.chains[use].Next(envelope)
+// accepted no more. One that was followed before gives nil and no error. After an
+// error everything is as it was.
+func (s *Store) Apply(use rotation.Use, envelope []byte) (*rotation.Verified, error) {
+	chain := &s.receipt
+	if use == rotation.Challenge {
+		chain = &s.challenge
+	}
+	before := *chain
+	next, v, err := before.Next(envelope)
+	if err == nil {
+		*chain = next
+		err = statefile.Write(s.path, slices.Concat(s.receipt.Lines(), s.challenge.Lines()))
+	}
+	if err == nil {
+		return v, nil
+	}
+	*chain = before
 	if errors.Is(err, rotation.ErrKnown) {
-		return rotation.Verified{}, false, nil
+		return nil, nil
 	}
-	if err != nil {
-		return rotation.Verified{}, false, err
-	}
-	if err := s.store(use, next); err != nil {
-		return rotation.Verified{}, false, fmt.Errorf("store rotation: %w", err)
-	}
-	s.chains[use] = next
-	return v, true, nil
-}
-
-// store writes what has been followed, with the chain of one use in the place of
-// the present one.
-func (s *Store) store(use rotation.Use, next *rotation.Chain) error {
-	kept := state{Schema: schema, Receipt: s.chains[rotation.Receipt].Envelopes(), Challenge: s.chains[rotation.Challenge].Envelopes()}
-	if use == rotation.Receipt {
-		kept.Receipt = next.Envelopes()
-	} else {
-		kept.Challenge = next.Envelopes()
-	}
-	b, err := json.Marshal(kept)
-	if err != nil {
-		return err
-	}
-	return statefile.Write(s.path, append(b, '\n'))
+	return nil, fmt.Errorf("follow rotation: %w", err)
 }

@@ -249,17 +249,17 @@ func (c *credentials) TLS(ctx context.Context) (*tls.Config, error) {
 }
 
 // line is a format for tests: what counts, in one line.
-func line(o syslog.Origin, e syslog.Event) []byte {
+func line(o syslog.Origin, e *syslog.Event) []byte {
 	if o.Device != "pump-1" {
 		panic("origin " + o.Device)
 	}
 	switch {
-	case e.Code != "" && e.Sequence == 0:
-		return fmt.Appendf(nil, "%s: %s", e.Type, e.Detail)
-	case e.Hash != "":
-		return fmt.Appendf(nil, "%s %s %.8s", e.ID, e.Type, e.Hash)
+	case e.Said("code") != "" && e.Said("sequence") == "":
+		return fmt.Appendf(nil, "%s: %s", e.Said("type"), e.Said("detail"))
+	case e.Said("hash") != "":
+		return fmt.Appendf(nil, "%s %s %.8s", e.Said("id"), e.Said("type"), e.Said("hash"))
 	}
-	return []byte(e.ID)
+	return []byte(e.Said("id"))
 }
 
 // scene is a sink that runs in a bubble of time.

@@ -88,7 +88,7 @@ type Config struct {
 	Name        string // of the sink, as it is configured
 	Address     string // host:port
 	ServerName  string // the name in the server's certificate; empty for the host
-	Format      func(syslog.Origin, syslog.Event) []byte
+	Format      func(syslog.Origin, *syslog.Event) []byte
 	Origin      syslog.Origin
 	Epoch       uint64 // the journal's
 	State       string // folder for the cursor; empty: it is not kept
@@ -103,35 +103,33 @@ type Config struct {
 
 // Status is a sink as others see it.
 type Status struct {
-	Name  string
-	State string // "connected", "connecting", "no-identity" or "stopped"
-	Since time.Time
-	// Sent is the last record that was written, Cursor the last one that no end of the
-	// connection takes back.
-	Sent, Cursor uint64
-	Behind       uint64 // records that were not written yet
-	Skipped      uint64 // records that this sink did not get, since the daemon's start
-	Error        string
+	Name    string
+	State   string // "connected", "connecting", "no-identity" or "stopped"
+	Since   time.Time
+	Sent    uint64 // last record that was written
+	Cursor  uint64 // last record that no end of the connection takes back
+	Behind  uint64 // records that were not written yet
+	Skipped uint64 // records that this sink did not get, since the daemon's start
+	Error   string
 }
 
 // Sink is the role for one sink.
 type Sink struct {
 	config Config
-	link   condition
-	gap    limiter
+	wrong  finding.Finding // the condition that holds; none without a code
 
 	cursor   uint64 // last record that was written
 	safe     uint64 // last record that no end of the connection takes back
 	marks    []mark
 	loaded   bool   // the state file was read
 	known    bool   // this sink got records before
-	toldGap  uint64 // the last record of the gap that was recorded last
+	toldGap  uint64 // the last record of the gap that was told last
+	toldAt   time.Time
 	lastSeen time.Time
 	saved    uint64
 	savedAt  time.Time
 
-	previous  *state // that is no place in this journal
-	broken    string // what that means
+	broken    string // what it means that the cursor was no place in this journal
 	announced bool   // that is told in this connection
 
 	mu     sync.Mutex
@@ -255,7 +253,7 @@ func (s *Sink) attempt(ctx context.Context) error {
 	}
 	defer conn.Close()
 	s.setState("connected", nil)
-	s.config.Log.Info("connected to the sink", "sink", s.config.Name)
+	s.config.Log.Info("connected to the sink")
 	err = s.serve(ctx, conn)
 	s.confirm(time.Now())
 	s.marks, s.cursor, s.announced = nil, s.safe, false
@@ -265,7 +263,7 @@ func (s *Sink) attempt(ctx context.Context) error {
 // confirm moves the safe cursor behind what was written long enough ago.
 func (s *Sink) confirm(now time.Time) {
 	for len(s.marks) > 0 && now.Sub(s.marks[0].at) >= overlap {
-		s.safe, s.marks, s.previous = s.marks[0].sequence, s.marks[1:], nil
+		s.safe, s.marks, s.broken = s.marks[0].sequence, s.marks[1:], ""
 	}
 	s.mu.Lock()
 	s.status.Sent, s.status.Cursor = s.cursor, s.safe
@@ -281,34 +279,4 @@ func (s *Sink) wrote(sequence uint64, now time.Time) {
 		return
 	}
 	s.marks = append(s.marks, mark{sequence, now})
-}
-
-// failed says what is wrong with the sink: a server that is not trusted or that
-// refuses the device, at once; one that cannot be reached after a grace. What is
-// known to be wrong stays until a connection stands.
-func (s *Sink) failed(ctx context.Context, err error) {
-	if err == nil || errors.Is(err, errNoIdentity) {
-		return
-	}
-	s.setState("connecting", err)
-	s.config.Log.Info("no connection to the sink", "sink", s.config.Name, "error", err)
-	code := finding.LinkSinkDown
-	cause := device.Unreachable
-	if e := (*device.Error)(nil); errors.As(err, &e) {
-		cause = e.Cause
-	}
-	switch {
-	case cause == device.Untrusted, errors.Is(err, errAnchors):
-		code = finding.LinkSinkUntrusted
-	case cause == device.Refused:
-		code = finding.LinkSinkRefused
-	default:
-		if s.link.holds() || time.Since(s.lastSeen) < downGrace {
-			return
-		}
-		if cause == device.EarlyEnd {
-			code = finding.LinkSinkRefused
-		}
-	}
-	s.link.raise(ctx, s, finding.New(code, err.Error()))
 }

@@ -38,7 +38,7 @@ func contract(t *testing.T) []event.Record {
 //
 // Verifies: SR-070
 func TestMessagesCurrent(t *testing.T) {
-	for format, write := range map[string]func(syslog.Origin, syslog.Event) []byte{"rfc5424": syslog.RFC5424, "cef": syslog.CEF, "dicom": syslog.DICOM} {
+	for format, write := range map[string]func(syslog.Origin, *syslog.Event) []byte{"rfc5424": syslog.RFC5424, "cef": syslog.CEF, "dicom": syslog.DICOM} {
 		run(t, func(sc *scene) {
 			sc.config.Format = write
 			sc.config.Origin = syslog.Origin{Tenant: "lab", Device: "pump-0001", Version: "1.0.0"}
@@ -56,9 +56,9 @@ func TestMessagesCurrent(t *testing.T) {
 
 // An event that stands for repetitions says so; every severity keeps its rank.
 func TestRepeatedAndSeverity(t *testing.T) {
-	var got []syslog.Event
+	var got []*syslog.Event
 	run(t, func(sc *scene) {
-		sc.config.Format = func(_ syslog.Origin, e syslog.Event) []byte { got = append(got, e); return nil }
+		sc.config.Format = func(_ syslog.Origin, e *syslog.Event) []byte { got = append(got, e); return nil }
 		for s := finding.Info; s <= finding.Critical; s++ {
 			if err := sc.m.Record(t.Context(), event.Event{Type: event.BootVerdict, Severity: s}); err != nil {
 				t.Fatal(err)
@@ -71,14 +71,14 @@ func TestRepeatedAndSeverity(t *testing.T) {
 		t.Fatalf("%d events", len(got))
 	}
 	for i, s := range []syslog.Severity{syslog.Info, syslog.Low, syslog.Medium, syslog.High, syslog.Critical} {
-		if got[i].Severity != s || got[i].Severity.String() != finding.Severity(i+1).String() {
-			t.Errorf("severity %d is %s", i, got[i].Severity)
+		if got[i].Severity != s || got[i].Said("severity") != finding.Severity(i+1).String() {
+			t.Errorf("severity %d is %d, %s", i, got[i].Severity, got[i].Said("severity"))
 		}
 	}
-	if e := got[4]; e.Repeated != 12 || e.First.Minute() != 0 || e.Last != time.Date(2026, 11, 24, 1, 1, 0, 5e8, time.UTC) {
+	if e := got[4]; e.Said("repeated") != "12" || e.Said("first") != "2026-11-24T01:00:00Z" || e.Said("last") != "2026-11-24T01:01:00.5Z" {
 		t.Errorf("%+v", e)
 	}
-	if e := got[0]; e.Repeated != 0 || !e.First.IsZero() {
+	if e := got[0]; e.Said("repeated") != "" || e.Said("first") != "" {
 		t.Errorf("%+v", e)
 	}
 }

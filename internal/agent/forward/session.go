@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"ward/internal/format/syslog"
-	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 )
 
@@ -32,7 +31,7 @@ func (s *Sink) serve(ctx context.Context, conn Connection) error {
 		case <-tick.C: // by now a server that refuses the device has said so
 			s.config.Alive()
 			s.lastSeen = time.Now()
-			s.link.clear(ctx, s)
+			s.clear(ctx)
 			s.confirm(time.Now())
 			s.save(false)
 		case err := <-wake:
@@ -73,13 +72,14 @@ func (s *Sink) fill(ctx context.Context, conn Connection) (int, error) {
 		}
 		return -1, nil
 	}
-	if len(records) > 0 && s.previous != nil && !s.announced {
-		if err := s.send(conn, s.gapped(syslog.Medium, s.previous.Epoch, s.broken)); err != nil {
+	if len(records) > 0 && s.broken != "" && !s.announced {
+		if err := s.send(conn, s.gap(finding.Medium, s.broken)); err != nil {
 			return 0, err
 		}
 		s.announced = true
 	}
-	for _, r := range records {
+	for i := range records {
+		r := &records[i]
 		if r.Sequence <= s.cursor {
 			continue
 		}
@@ -109,9 +109,13 @@ func (s *Sink) lost(ctx context.Context, first, last uint64) {
 	s.mu.Lock()
 	s.status.Skipped += last - first + 1
 	s.mu.Unlock()
-	if s.known { // a sink that is new was promised nothing
+	if s.known {
 		s.tell(ctx, fmt.Sprintf("records %d to %d of epoch %d were not sent to %s", first, last, s.config.Epoch, s.config.Name))
 	}
+}
+
+func (s *Sink) send(conn Connection, e *syslog.Event) error {
+	return conn.Send(s.config.Format(s.config.Origin, e))
 }
 
 // farewell sends what is left, as far as the time allows.
@@ -120,60 +124,6 @@ func (s *Sink) farewell(ctx context.Context, conn Connection) {
 	defer cancel()
 	defer time.AfterFunc(farewellTime, conn.Close).Stop()
 	if _, err := s.fill(ctx, conn); err != nil {
-		s.config.Log.Debug("farewell", "sink", s.config.Name, "error", err)
-	}
-}
-
-// condition is a finding that lasts: it is recorded when it begins, when its
-// code changes and when it ends, and not at every retry.
-type condition struct{ current *finding.Finding }
-
-func (c *condition) holds() bool { return c.current != nil }
-
-func (c *condition) raise(ctx context.Context, s *Sink, f finding.Finding) {
-	if c.current != nil && c.current.Code == f.Code {
-		return
-	}
-	c.clear(ctx, s)
-	c.current = &f
-	s.record(ctx, event.FindingRaised, f)
-}
-
-func (c *condition) clear(ctx context.Context, s *Sink) {
-	if c.current == nil {
-		return
-	}
-	s.record(ctx, event.FindingCleared, *c.current)
-	c.current = nil
-}
-
-// incidentEvery bounds how often gaps are recorded: each record is one more to send.
-const incidentEvery = 10 * time.Minute
-
-// limiter lets the first incident through at once and then one in a while, with the
-// number of those in between.
-type limiter struct {
-	last   time.Time
-	missed int
-}
-
-// tell records a gap.
-func (s *Sink) tell(ctx context.Context, detail string) {
-	l := &s.gap
-	if !l.last.IsZero() && time.Since(l.last) < incidentEvery {
-		l.missed++
-		return
-	}
-	if l.missed > 0 {
-		detail += fmt.Sprintf(" (and %d gaps before)", l.missed)
-	}
-	l.last, l.missed = time.Now(), 0
-	s.record(ctx, event.FindingIncident, finding.New(finding.LinkSinkGap, detail))
-}
-
-func (s *Sink) record(ctx context.Context, kind string, f finding.Finding) {
-	e := event.Event{Type: kind, Subject: "sink " + s.config.Name, Severity: f.Severity, Finding: &f}
-	if err := s.config.Recorder.Record(ctx, e); err != nil && ctx.Err() == nil {
-		s.config.Log.Error("record sink event", "type", kind, "error", err)
+		s.config.Log.Debug("farewell", "error", err)
 	}
 }

@@ -46,12 +46,11 @@ func (s *Sink) load(ctx context.Context) {
 	}
 	switch {
 	case err != nil || old.Sink != s.config.Name:
-		s.config.Log.Warn("the sink's cursor cannot be read; what the journal holds is sent again", "sink", s.config.Name, "error", err)
+		s.config.Log.Warn("the sink's cursor cannot be read; what the journal holds is sent again", "error", err)
 	case old.Device != s.config.Origin.Device:
-		s.config.Log.Info("the sink's cursor is of another device", "sink", s.config.Name, "device", old.Device)
+		s.config.Log.Info("the sink's cursor is of another device", "device", old.Device)
 	case old.Epoch != s.config.Epoch, old.Sequence > s.config.Journal.Newest():
-		s.previous, s.known = &old, true
-		s.broken = s.brokenOff()
+		s.broken, s.known = s.brokenOff(&old), true
 		s.tell(ctx, s.broken)
 	default:
 		s.cursor, s.safe, s.saved, s.known = old.Sequence, old.Sequence, old.Sequence, true
@@ -72,7 +71,7 @@ func (s *Sink) save(now bool) {
 		}
 	}
 	if err != nil {
-		s.config.Log.Warn("save the sink's cursor", "sink", s.config.Name, "error", err)
+		s.config.Log.Warn("save the sink's cursor", "error", err)
 		return
 	}
 	s.saved = s.safe

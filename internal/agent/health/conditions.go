@@ -48,6 +48,8 @@ type Conditions struct {
 	journal Reader
 	boot    string
 
+	acknowledging sync.Mutex // one at a time
+
 	mu        sync.Mutex
 	active    map[string]Condition
 	order     map[string]uint64

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ward/internal/agent/integrity"
+	"ward/internal/contracttest"
 	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/baseline"
@@ -31,6 +32,7 @@ type journal struct {
 }
 
 func (j *journal) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.events, j.at = append(j.events, e), append(j.at, time.Now())

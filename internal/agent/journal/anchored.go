@@ -31,7 +31,7 @@ type Anchoring struct {
 	Untold      int // findings beyond maxProblems
 }
 
-// anchors follows the checkpoints of a journal. A nil one looks at nothing.
+// anchors follows the checkpoints of a journal.
 type anchors struct {
 	against Against
 	out     Anchoring
@@ -56,20 +56,15 @@ func (a *anchors) found(f finding.Finding) {
 	a.out.Findings = append(a.out.Findings, f)
 }
 
-// lost takes a record whose content is not there.
 func (a *anchors) lost(sequence uint64, h chain.Hash) {
-	if a == nil || a.hashes == nil {
+	if a.hashes == nil {
 		return
 	}
 	a.hashes[sequence] = h
 	a.history.Lose(1)
 }
 
-// take takes the next record.
 func (a *anchors) take(e event.Decoded, r wal.Record) {
-	if a == nil {
-		return
-	}
 	if a.hashes != nil {
 		a.hashes[r.Sequence] = chain.Next(r.Payload)
 	}

@@ -43,7 +43,8 @@ func Verify(fs wal.FS, each func(wal.Record) error) (Verification, error) {
 //
 // Whether newer records once existed cannot be told from the folder alone.
 func VerifyAgainst(fs wal.FS, against Against, each func(wal.Record) error) (Verification, error) {
-	f := follower{anchors: newAnchors(against)}
+	anchored := newAnchors(against)
+	f := follower{also: anchored}
 	scan, err := wal.Inspect(fs, func(r wal.Record) error {
 		f.add(r)
 		if each == nil {
@@ -67,15 +68,22 @@ func VerifyAgainst(fs wal.FS, against Against, each func(wal.Record) error) (Ver
 	if scan.Torn != nil {
 		v.Torn = scan.Torn.String()
 	}
-	v.Anchoring = f.anchors.conclude(v)
+	v.Anchoring = anchored.conclude(v)
 	return v, nil
+}
+
+// also looks at the records beside the chain. It keeps what reads copies out of the
+// daemon, which follows the chain of its own journal only.
+type also interface {
+	take(e event.Decoded, r wal.Record)
+	lost(sequence uint64, h chain.Hash) // a record whose content is not there
 }
 
 // follower follows the chain over a log's records.
 type follower struct {
-	v       Verification
-	chain   chain.Verifier
-	anchors *anchors // nil: checkpoints are not looked at
+	v     Verification
+	chain chain.Verifier
+	also  // nil: the chain alone
 }
 
 func (f *follower) problem(format string, args ...any) {
@@ -96,7 +104,9 @@ func (f *follower) add(r wal.Record) {
 	if r.Kind == wal.Stub {
 		f.v.Shed++
 		h, err := hashOf(r)
-		f.anchors.lost(r.Sequence, h)
+		if f.also != nil {
+			f.lost(r.Sequence, h)
+		}
 		if err == nil {
 			// Before the first whole record the epoch is not known; the one of
 			// that record is taken.
@@ -111,11 +121,15 @@ func (f *follower) add(r wal.Record) {
 	e, err := event.Parse(r.Payload)
 	if err != nil {
 		f.problem("record %d: %v", r.Sequence, err)
-		f.anchors.lost(r.Sequence, chain.Next(r.Payload))
+		if f.also != nil {
+			f.lost(r.Sequence, chain.Next(r.Payload))
+		}
 		f.chain.Accept(chain.Link{Epoch: f.v.Epoch, Sequence: r.Sequence}, r.Payload)
 		return
 	}
-	f.anchors.take(e, r)
+	if f.also != nil {
+		f.take(e, r)
+	}
 	if f.v.Source == "" {
 		f.v.Source, f.v.Epoch = e.Source.String(), e.Epoch
 		if epoch, last, head := f.chain.Head(); epoch == 0 && last > 0 {

@@ -7,12 +7,11 @@
 package storm
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -224,7 +223,7 @@ func (s *Storm) tell(ctx context.Context, now time.Time, everything bool) {
 	due := append(s.due(s.conditions, now, everything), s.due(s.things, now, everything)...)
 	summary, counts := s.excess.due(now, everything)
 	s.mu.Unlock()
-	slices.SortFunc(due, func(a, b told) int { return cmp.Compare(a.event.Time.UnixNano(), b.event.Time.UnixNano()) })
+	sort.Slice(due, func(a, b int) bool { return due[a].event.Time.Before(due[b].event.Time) })
 	for _, d := range due {
 		err := s.journal.Record(ctx, d.event)
 		if err != nil {

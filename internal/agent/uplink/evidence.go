@@ -94,7 +94,7 @@ func (s *session) challenged(ctx context.Context, m mqtt.Message) {
 	if err == nil && slices.ContainsFunc(u.prover.answered, func(n pcr.Digest) bool { return slices.Equal(n, c.Nonce) }) {
 		err = errors.New("a question came again: its nonce was answered before")
 	}
-	if err != nil && s.rotated(ctx, rotation.Challenge, m) {
+	if err != nil && s.rotated(ctx, rotation.Challenge, m.Payload) {
 		return
 	}
 	if err != nil {

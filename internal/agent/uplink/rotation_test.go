@@ -35,9 +35,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 // rotating has the uplink take its keys from a store of rotations.
 func rotating(t *testing.T, c *uplink.Config) {
 	keys := fleetkeys.Open(filepath.Join(t.TempDir(), fleetkeys.File), c.Receipts(), c.Receipts(), slog.New(slog.DiscardHandler))
-	c.Receipts = func() *dsse.Keyring { return keys.Keyring(rotation.Receipt) }
-	c.Challenges = func() *dsse.Keyring { return keys.Keyring(rotation.Challenge) }
-	c.Rotations = keys
+	c.Receipts, c.Challenges, c.Rotations = keys.Receipts, keys.Challenges, keys
 }
 
 func successor(t testing.TB, use rotation.Use, serial int, from, to crypto.Signer) mqtt.Message {
@@ -64,7 +62,7 @@ func (n *net) keys() []string {
 		}
 		named := "none"
 		if s.Keys != nil {
-			named = fmt.Sprint(s.Keys.Receipt, s.Keys.Challenge)
+			named = fmt.Sprint(s.Keys)
 		}
 		if len(out) == 0 || out[len(out)-1] != named {
 			out = append(out, named)
@@ -125,7 +123,7 @@ func TestKeysAreRotated(t *testing.T) {
 			t.Errorf("recorded %s, want %s", got, want)
 		}
 		h1, h2, h3 := hint(t, first), hint(t, second), hint(t, third)
-		if got, want := fmt.Sprint(n.keys()), fmt.Sprintf("[[%s] [%s] [%s] [%s] [%s] [%s]]", h1, h1, h2, h1, h2, h3); got != want {
+		if got, want := fmt.Sprint(n.keys()), fmt.Sprintf("[[%s %s] [%s %s] [%s %s]]", h1, h1, h2, h1, h2, h3); got != want {
 			t.Errorf("the statuses name %s, want %s", got, want)
 		}
 	})
@@ -134,8 +132,8 @@ func TestKeysAreRotated(t *testing.T) {
 // refusing stores nothing.
 type refusing struct{}
 
-func (refusing) Apply(rotation.Use, []byte) (rotation.Verified, bool, error) {
-	return rotation.Verified{}, false, errors.New("store rotation: no space left on device")
+func (refusing) Apply(rotation.Use, []byte) (*rotation.Verified, error) {
+	return nil, errors.New("store rotation: no space left on device")
 }
 
 // A rotation that does not follow changes nothing; it is found once a minute at
@@ -149,16 +147,16 @@ func TestRefusedRotations(t *testing.T) {
 		change  func(t *testing.T, c *uplink.Config)
 		want    string
 	}{
-		"a stranger's":     {func(*net) mqtt.Message { return successor(t, rotation.Receipt, 1, stranger, heir) }, rotating, "not enough valid signatures"},
-		"of the other use": {func(n *net) mqtt.Message { return otherTopic(successor(t, rotation.Challenge, 1, n.key, heir)) }, rotating, "it is for challenge keys"},
+		"a stranger's":     {func(*net) mqtt.Message { return successor(t, rotation.Receipt, 1, stranger, heir) }, rotating, "the old key is not known"},
+		"of the other use": {func(n *net) mqtt.Message { return otherTopic(successor(t, rotation.Challenge, 1, n.key, heir)) }, rotating, "keys of another use"},
 		"a changed one": {func(n *net) mqtt.Message {
 			m := successor(t, rotation.Receipt, 1, n.key, heir)
-			m.Payload = []byte(strings.Replace(string(m.Payload), `"payload":"eyJ1`, `"payload":"fyJ1`, 1))
+			at := strings.Index(string(m.Payload), `"sig":"`) + 20
+			m.Payload[at] = map[bool]byte{true: 'B', false: 'A'}[m.Payload[at] == 'A']
 			return m
 		}, rotating, "not enough valid signatures"},
 		"not to be stored": {func(n *net) mqtt.Message { return successor(t, rotation.Receipt, 1, n.key, heir) },
 			func(_ *testing.T, c *uplink.Config) { c.Rotations = refusing{} }, "no space left on device"},
-		"followed by nobody": {func(n *net) mqtt.Message { return successor(t, rotation.Receipt, 1, n.key, heir) }, func(*testing.T, *uplink.Config) {}, "follows no rotation"},
 	} {
 		run(t, func(conf *uplink.Config) { c.change(t, conf) }, func(t *testing.T, u *uplink.Uplink, m *memory, n *net) {
 			for range 20 {
@@ -208,11 +206,22 @@ func otherTopic(m mqtt.Message) mqtt.Message {
 	return m
 }
 
+// An uplink that follows no rotation takes one for what it is: no receipt.
+func TestRotationsAreNotFollowed(t *testing.T) {
+	run(t, nil, func(t *testing.T, u *uplink.Uplink, m *memory, n *net) {
+		n.current().push(successor(t, rotation.Receipt, 1, n.key, newKey(t)))
+		time.Sleep(time.Second)
+		if got, want := fmt.Sprint(m.findings(0)), "[ward.link.connected incident link.receipt-invalid]"; got != want {
+			t.Errorf("recorded %s, want %s", got, want)
+		}
+	})
+}
+
 // A device that accepts more keys than a status can name names none.
 func TestManyKeysAreNotNamed(t *testing.T) {
 	run(t, func(c *uplink.Config) {
 		publics := []crypto.PublicKey{}
-		for range presence.MaxKeys + 1 {
+		for range presence.MaxKeys/2 + 1 {
 			publics = append(publics, newKey(t).Public())
 		}
 		keys, err := dsse.NewKeyring(publics...)
@@ -220,6 +229,7 @@ func TestManyKeysAreNotNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Receipts = func() *dsse.Keyring { return keys }
+		c.Challenges = c.Receipts
 	}, func(t *testing.T, u *uplink.Uplink, m *memory, n *net) {
 		if got := fmt.Sprint(n.keys()); got != "[none]" {
 			t.Errorf("named %s", got)

@@ -343,7 +343,7 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 		return
 	}
 	v, err := receipt.Verify(m.Payload, u.config.Receipts(), u.config.Tenant, u.config.Device)
-	if err != nil && s.rotated(ctx, rotation.Receipt, m) {
+	if err != nil && s.rotated(ctx, rotation.Receipt, m.Payload) {
 		return
 	}
 	if err != nil {

@@ -37,10 +37,10 @@ const (
 	// records behind the last one are sent again.
 	firstResend = 5 * time.Second
 	lastResend  = 5 * time.Minute
-	// firstRetry and lastRetry bound the waits between two rounds of all
+	// firstRetry and DefaultLastRetry bound the waits between two rounds of all
 	// brokers.
-	firstRetry = 500 * time.Millisecond
-	lastRetry  = time.Minute
+	firstRetry       = 500 * time.Millisecond
+	DefaultLastRetry = time.Minute
 	// downGrace is how long the fleet may be out of reach before that is a
 	// finding; a device that boots has its network some seconds later.
 	downGrace = 15 * time.Second
@@ -111,7 +111,8 @@ type Config struct {
 	// PreferAfter is the middle of the waits, at a broker that is not the first,
 	// before those that come before it are tried; DefaultPreferAfter if zero.
 	PreferAfter    time.Duration
-	ServerName     string // the name in the broker's certificate; empty for the broker's own host
+	LastRetry      time.Duration // longest wait between two rounds; DefaultLastRetry if zero
+	ServerName     string        // the name in the broker's certificate; empty for the broker's own host
 	KeepAlive      time.Duration
 	WorryAfter     time.Duration // announced in the birth; DefaultWorryAfter if zero
 	Tenant, Device string
@@ -192,11 +193,8 @@ func New(c Config) *Uplink {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Receipts == nil {
-		c.Receipts = noKeys
-	}
 	if c.Challenges == nil {
-		c.Challenges = noKeys
+		c.Challenges = func() *dsse.Keyring { return nil }
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
@@ -216,6 +214,9 @@ func New(c Config) *Uplink {
 	if c.EvidenceEvery == 0 {
 		c.EvidenceEvery = DefaultEvidenceEvery
 	}
+	if c.LastRetry == 0 {
+		c.LastRetry = DefaultLastRetry
+	}
 	if c.PreferAfter == 0 {
 		c.PreferAfter = DefaultPreferAfter
 	}
@@ -233,8 +234,6 @@ func New(c Config) *Uplink {
 	}
 	return &Uplink{config: c, prover: newProver(), budget: budget{daily: c.DailyBytes, begun: time.Now()}, status: Status{State: "connecting", Since: time.Now(), DailyBytes: c.DailyBytes}}
 }
-
-func noKeys() *dsse.Keyring { return nil }
 
 // Status says how the link is.
 func (u *Uplink) Status() Status {
@@ -282,7 +281,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 		}
 		u.failed(ctx, err)
 		u.pause(ctx, rand.N(wait))
-		wait = min(2*wait, lastRetry)
+		wait = min(2*wait, u.config.LastRetry)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func parseSegment(name string, b []byte) scanned {
 	number, _ := parseSegmentName(name)
 	out := scanned{name: name, segment: &segment{number: number, from: 1, size: int64(len(b))}}
 	h, err := parseHeader(b)
-	if errors.Is(err, errVersion) {
+	if errors.Is(err, errVersion) && len(b) > headerSize { // else a header that was cut short
 		out.bad, out.behind, out.failed, out.alone = &Damage{Segment: name, Reason: err.Error()}, true, true, true
 		return out
 	}
@@ -83,6 +83,7 @@ func parseSegment(name string, b []byte) scanned {
 	}
 	out.readable, out.epoch = true, h.epoch
 	out.first, out.last, out.end = h.first, h.first-1, headerSize
+	out.durable = h.first - 1 // a segment is begun with the first record that is not durable
 	off := headerSize
 	for off < len(b) {
 		r, durable, size, err := parseRecord(b[off:])

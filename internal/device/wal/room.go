@@ -28,7 +28,7 @@ func (l *Log) Room(acknowledged uint64, shed Shed) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	full := errors.Is(l.failing, syscall.ENOSPC)
-	for (full || l.size() > l.opt.MaxBytes) && len(l.closed()) > 0 && l.segments[0].last <= acknowledged && l.segments[0].holds <= l.durable {
+	for (full || l.size() > l.opt.MaxBytes) && len(l.spare()) > 0 && l.segments[0].last <= acknowledged && l.segments[0].holds <= l.durable {
 		freed, err := l.drop()
 		if err != nil {
 			return 0, err
@@ -60,7 +60,7 @@ func (l *Log) Oldest() (first, last uint64, over bool) {
 	if l.size() <= l.opt.MaxBytes {
 		return 0, 0, false
 	}
-	for _, g := range l.closed() {
+	for _, g := range l.spare() {
 		if g.holds > l.durable {
 			break
 		}
@@ -76,7 +76,7 @@ func (l *Log) Oldest() (first, last uint64, over bool) {
 func (l *Log) DropOldest() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.closed()) > 0 && l.segments[0].holds <= l.durable {
+	for len(l.spare()) > 0 && l.segments[0].holds <= l.durable {
 		g := l.segments[0]
 		if _, err := l.drop(); err != nil || !g.empty() {
 			return err
@@ -91,6 +91,21 @@ func (l *Log) closed() []*segment {
 		return l.segments
 	}
 	return l.segments[:len(l.segments)-1]
+}
+
+// spare are the segments that may go: all before the one that is being written
+// or, where there is none, before the last that has a record, since the log
+// knows its epoch and its next sequence by it.
+func (l *Log) spare() []*segment {
+	if l.active != nil {
+		return l.closed()
+	}
+	for i := len(l.segments) - 1; i > 0; i-- {
+		if !l.segments[i].empty() {
+			return l.segments[:i]
+		}
+	}
+	return nil
 }
 
 // keptShare of MaxBytes is what damaged segments that are kept aside may take on

@@ -54,6 +54,7 @@ type Scan struct {
 	segments  []*segment
 	number    uint64          // the highest that a name has
 	taken     uint64          // the highest sequence that may have been given to a record
+	begin     uint64          // where the segment before begins
 	tail      []Record        // behind Durable
 	runs      []run           // of the records that count, oldest first
 	leftovers []string        // of rewriting
@@ -215,6 +216,10 @@ func (s *Scan) join(g *scanned) {
 	s.Durable = max(s.Durable, g.durable)
 	g.from = max(g.first, s.Last+1)
 	s.compare(g)
+	if g.first < s.begin {
+		s.Damage, g.damaged = append(s.Damage, Damage{Segment: g.name, Reason: fmt.Sprintf("it begins with record %d, the segment before it with %d", g.first, s.begin)}), true
+	}
+	s.begin = max(s.begin, g.first)
 	if !g.empty() {
 		if s.First == 0 {
 			s.First = g.from

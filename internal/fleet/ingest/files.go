@@ -48,14 +48,14 @@ func LoadRotations(paths []string) (Rotations, error) {
 		}
 		use, err := rotation.UseOf(envelope)
 		if err != nil {
-			return Rotations{}, fmt.Errorf("%s: %w", path, err)
+			return Rotations{}, fmt.Errorf("read rotation %s: %w", path, err)
 		}
 		line := &r.Receipt
 		if use == rotation.Challenge {
 			line = &r.Challenge
 		}
 		if err := line.Add(use, envelope); err != nil {
-			return Rotations{}, fmt.Errorf("%s: %w", path, err)
+			return Rotations{}, fmt.Errorf("read rotation %s: %w", path, err)
 		}
 	}
 	return r, nil

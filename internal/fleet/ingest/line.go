@@ -29,6 +29,9 @@ func (r Received) Line() string {
 		} else if len(r.Event.Report) > 0 {
 			what = event.ReportLine(r.Event.Report)
 		}
+		if r.Event.Repeated != nil {
+			what += " (" + r.Event.Repeated.String() + ")"
+		}
 		what = fmt.Sprintf("%s [%d/%d]", what, r.Event.Epoch, r.Event.Sequence)
 		if r.Held {
 			what += " held: no receipt covers it"

@@ -39,12 +39,8 @@ func (i *Ingest) rotate(ctx context.Context, conn *mqtt.Client, received []Recei
 		if r.Kind != KindStatus || r.Status.State != presence.Online {
 			continue
 		}
-		keys := r.Status.Keys
-		if keys == nil {
-			keys = &presence.Keys{}
-		}
-		receipts, then := i.config.Rotations.Receipt.For(keys.Receipt)
-		challenges, _ := i.config.Rotations.Challenge.For(keys.Challenge)
+		receipts, then := i.config.Rotations.Receipt.For(r.Status.Keys)
+		challenges, _ := i.config.Rotations.Challenge.For(r.Status.Keys)
 		for kind, send := range map[presence.Kind][][]byte{presence.Receipt: receipts, presence.Challenge: challenges} {
 			for _, envelope := range send {
 				if _, err := conn.Send(presence.Topic(r.Tenant, r.Device, kind), false, envelope); err != nil {

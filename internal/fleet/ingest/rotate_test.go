@@ -103,9 +103,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) start(receipts, challenges int) {
 	keys := fleetkeys.Open(w.store, keyring(w.t, w.keys[receipts]), keyring(w.t, w.questions[challenges]), slog.New(slog.DiscardHandler))
 	c := &w.device.config
-	c.Receipts = func() *dsse.Keyring { return keys.Keyring(rotation.Receipt) }
-	c.Challenges = func() *dsse.Keyring { return keys.Keyring(rotation.Challenge) }
-	c.Rotations, c.Attester, c.Recorder = keys, w.attester, w.told
+	c.Receipts, c.Challenges, c.Rotations, c.Attester, c.Recorder = keys.Receipts, keys.Challenges, keys, w.attester, w.told
 	w.stopDevice = w.device.run()
 }
 
@@ -220,8 +218,8 @@ func TestRotateWhileRunning(t *testing.T) {
 	}
 	until(t, "the device names its new keys", func() bool {
 		s := f.received(ingest.KindStatus)
-		k := s[len(s)-1].Status.Keys
-		return k != nil && slices.Equal(k.Receipt, rotation.Hints(keyring(t, w.keys[1]))) && slices.Equal(k.Challenge, rotation.Hints(keyring(t, w.questions[1])))
+		ids := keyring(t, w.keys[1], w.questions[1]).IDs()
+		return slices.Equal(s[len(s)-1].Status.Keys, []string{rotation.Hint(ids[0]), rotation.Hint(ids[1])})
 	})
 	f.stop()
 
@@ -430,19 +428,30 @@ func TestNoReceiptBeforeTheRotation(t *testing.T) {
 	if err := pump.Subscribe(t.Context(), presence.Topic("acme", "pump-1", presence.Receipt)); err != nil {
 		t.Fatal(err)
 	}
-	publish := func(k presence.Kind, b []byte) {
-		if err := pump.Publish(t.Context(), presence.Topic("acme", "pump-1", k), false, b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	publish(presence.Event, record(t, "pump-1", 1, 1, [32]byte{}, "x").Bytes)
-	until(t, "the event is told", func() bool { return len(f.received(ingest.KindEvent)) == 1 })
-	now := time.Now()
-	birth, err := presence.Encode(presence.Status{State: presence.Online, Tenant: "acme", Device: "pump-1", Boot: boot, Session: 4, Epoch: 1, WorryAfterSeconds: 900, Time: &now})
+	other, err := mqtt.Connect(t.Context(), mqtt.Options{Broker: w.broker.url(), ClientID: "pump-2", TLS: w.pki.client(t, "pump-2")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	publish(presence.State, birth)
+	defer other.Close()
+	publish := func(conn *mqtt.Client, device string, k presence.Kind, b []byte) {
+		if err := conn.Publish(t.Context(), presence.Topic("acme", device, k), false, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	born := func(conn *mqtt.Client, device string) {
+		now := time.Now()
+		birth, err := presence.Encode(presence.Status{State: presence.Online, Tenant: "acme", Device: device, Boot: boot, Session: 4, Epoch: 1, WorryAfterSeconds: 900, Time: &now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		publish(conn, device, presence.State, birth)
+	}
+	publish(pump, "pump-1", presence.Event, record(t, "pump-1", 1, 1, [32]byte{}, "x").Bytes)
+	until(t, "the event is told", func() bool { return len(f.received(ingest.KindEvent)) == 1 })
+	born(other, "pump-2") // when this one has its receipt, the first one would have its own
+	publish(other, "pump-2", presence.Event, record(t, "pump-2", 1, 1, [32]byte{}, "x").Bytes)
+	until(t, "a receipt", func() bool { return len(f.received(ingest.KindReceipt)) > 0 })
+	born(pump, "pump-1")
 	var got []string
 	for len(got) < 2 {
 		select {

@@ -118,14 +118,38 @@ func (k *Keyring) Len() int {
 
 // Public lists the distinct keys, in the keyring's order.
 func (k *Keyring) Public() []crypto.PublicKey {
-	if k == nil {
-		return nil
-	}
-	publics := make([]crypto.PublicKey, 0, len(k.keys))
-	for _, t := range k.keys {
-		publics = append(publics, t.public)
+	var publics []crypto.PublicKey
+	for i := range k.Len() {
+		publics = append(publics, k.keys[i].public)
 	}
 	return publics
+}
+
+// IDs lists their ids, in the same order.
+func (k *Keyring) IDs() []string {
+	var ids []string
+	for i := range k.Len() {
+		ids = append(ids, k.keys[i].id)
+	}
+	return ids
+}
+
+// Has tells whether the keyring holds the key with this id.
+func (k *Keyring) Has(id string) bool { return k != nil && k.index(id) >= 0 }
+
+// Replace gives a keyring without the key of this id and with another one, which
+// may be nil for none.
+func (k *Keyring) Replace(id string, with crypto.PublicKey) (*Keyring, error) {
+	next := new(Keyring)
+	for i := range k.Len() {
+		if k.keys[i].id != id {
+			next.keys = append(next.keys, k.keys[i])
+		}
+	}
+	if with == nil {
+		return next, nil
+	}
+	return next, next.add(with)
 }
 
 // Open verifies an envelope and returns its payload and the ids of the keys

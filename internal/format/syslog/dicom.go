@@ -1,221 +1,116 @@
 package syslog
 
-import (
-	"encoding/base64"
-	"strconv"
-	"strings"
-	"time"
-)
+import "strings"
 
-// msgidDICOM names the message's form in the header (PS3.15, A.6).
-const msgidDICOM = "DICOM+RFC3881"
-
-// code is a coded value: of DICOM's own terminology (PS3.16, Annex D), or of RFC
-// 3881.
-type code struct{ value, system, meaning string }
-
+// Codes of DICOM's terminology for kinds of alert (PS3.16, CID 403).
 var (
-	securityAlert   = code{"110113", "DCM", "Security Alert"}
-	application     = code{"110150", "DCM", "Application"}
-	nodeID          = code{"110182", "DCM", "Node ID"}
-	nodeAuth        = code{"110126", "DCM", "Node Authentication"}
-	network         = code{"110128", "DCM", "Network Configuration"}
-	security        = code{"110129", "DCM", "Security Configuration"}
-	hardware        = code{"110130", "DCM", "Hardware Configuration"}
-	software        = code{"110131", "DCM", "Software Configuration"}
-	restricted      = code{"110132", "DCM", "Use of Restricted Function"}
-	recordingStops  = code{"110133", "DCM", "Audit Recording Stopped"}
-	uri             = code{"12", "RFC-3881", "URI"}
-	recordingBegins = code{"110134", "DCM", "Audit Recording Started"}
+	nodeAuth        = alert{"110126", "Node Authentication"}
+	network         = alert{"110128", "Network Configuration"}
+	security        = alert{"110129", "Security Configuration"}
+	hardware        = alert{"110130", "Hardware Configuration"}
+	software        = alert{"110131", "Software Configuration"}
+	restricted      = alert{"110132", "Use of Restricted Function"}
+	recordingStops  = alert{"110133", "Audit Recording Stopped"}
+	recordingBegins = alert{"110134", "Audit Recording Started"}
 )
 
-// alertTypes say which kind of alert (PS3.16, CID 403) an event is, by the begin of
-// its finding's code or of its type without "ward."; the first that fits counts.
-var alertTypes = []struct {
+type alert struct{ code, meaning string }
+
+// alertTypes say which kind of alert an event is, by the begin of its finding's code
+// or of its type without "ward."; the first that fits counts.
+var alertTypes = [...]struct {
 	begin string
-	code  code
+	alert *alert
 }{
-	{"boot.secure-boot", security},
-	{"boot.quote", nodeAuth},
-	{"boot.evidence", nodeAuth},
-	{"boot", software},
-	{"ima", software},
-	{"update", software},
-	{"tpm", hardware},
-	{"identity.used", restricted},
-	{"identity", nodeAuth},
-	{"link.server", nodeAuth},
-	{"link.tls", nodeAuth},
-	{"link.crl", nodeAuth},
-	{"link.refused", nodeAuth},
-	{"link.sink-untrusted", nodeAuth},
-	{"link.sink-refused", nodeAuth},
-	{"link", network},
-	{"journal.write-failing", recordingStops},
-	{"daemon.stopped", recordingStops},
-	{"device.decommissioned", recordingStops},
-	{"sink", recordingStops},
-	{"daemon.started", recordingBegins},
+	{"boot.secure-boot", &security}, {"boot.quote", &nodeAuth}, {"boot.evidence", &nodeAuth}, {"boot", &software},
+	{"ima", &software}, {"update", &software}, {"tpm", &hardware},
+	{"identity.used", &restricted}, {"identity", &nodeAuth},
+	{"link.server", &nodeAuth}, {"link.tls", &nodeAuth}, {"link.crl", &nodeAuth}, {"link.refused", &nodeAuth},
+	{"link.sink-untrusted", &nodeAuth}, {"link.sink-refused", &nodeAuth}, {"link", &network},
+	{"journal.write-failing", &recordingStops}, {"daemon.stopped", &recordingStops}, {"device.decommissioned", &recordingStops}, {"sink", &recordingStops},
+	{"daemon.started", &recordingBegins},
 }
 
 // alertType is the kind of alert; what nothing fits is the security configuration.
-func (e Event) alertType() code {
-	key := e.Code
-	if key == "" {
-		key = strings.TrimPrefix(e.Type, "ward.")
-	}
-	for _, t := range alertTypes {
+func (m *message) alertType() *alert {
+	key := strings.TrimPrefix(m.value("signature"), "ward.")
+	for i := range alertTypes {
+		t := &alertTypes[i]
 		if strings.HasPrefix(key, t.begin) {
-			if e.Over && t.code == recordingStops {
-				return recordingBegins
+			if m.Over && t.alert == &recordingStops {
+				return &recordingBegins
 			}
-			return t.code
+			return t.alert
 		}
 	}
-	return security
+	return &security
 }
 
-// outcome is the EventOutcomeIndicator: success for what only informs, a minor or
-// serious failure where the device's measures still hold, a major one where they may
-// not.
-func (e Event) outcome() string {
-	switch {
-	case e.Over, e.Severity == Info:
-		return "0"
-	case e.Severity == Low, e.Severity == Medium:
-		return "4"
-	case e.Severity == High:
-		return "8"
-	}
-	return "12"
-}
+// outcomes are the EventOutcomeIndicator by rank: success for what only informs or
+// is over, a minor or serious failure where the device's measures still hold, a
+// major one where they may not.
+var outcomes = [...]string{"0", "0", "4", "4", "8", "12"}
 
-// dicomPriority is 5 for most messages and 4 for warnings (PS3.15, A.6).
-func (e Event) dicomPriority() int {
-	if e.outcome() == "0" || e.Severity == Low {
-		return 5
-	}
-	return 4
-}
+// dicomPriorities are 5 for most messages and 4 for warnings (PS3.15, A.6).
+var dicomPriorities = [...]uint8{5, 5, 5, 4, 4, 4}
+
+// The message's parts that are the same in every one (PS3.15, A.5.1).
+const (
+	msgidDICOM = "DICOM+RFC3881"
+	dicomBegin = `<?xml version="1.0" encoding="UTF-8"?><AuditMessage>` +
+		`<EventIdentification EventActionCode="E" EventDateTime="{moment}" EventOutcomeIndicator="{outcome}">` +
+		`<EventID csd-code="110113" codeSystemName="DCM" originalText="Security Alert"/>` +
+		`<EventTypeCode csd-code="{alert}" codeSystemName="DCM" originalText="{meaning}"/>` +
+		`<EventOutcomeDescription>{headline}</EventOutcomeDescription></EventIdentification>` +
+		`<ActiveParticipant UserID="wardd" AlternativeUserID="{boot}" UserIsRequestor="false" NetworkAccessPointID="{device}" NetworkAccessPointTypeCode="1">` +
+		`<RoleIDCode csd-code="110150" codeSystemName="DCM" originalText="Application"/></ActiveParticipant>` +
+		`<AuditSourceIdentification AuditEnterpriseSiteID="{tenant}" AuditSourceID="{device}"><AuditSourceTypeCode csd-code="9"/></AuditSourceIdentification>` +
+		`<ParticipantObjectIdentification ParticipantObjectID="{node}" ParticipantObjectTypeCode="2" ParticipantObjectTypeCodeRole="13">` +
+		`<ParticipantObjectIDTypeCode csd-code="110182" codeSystemName="DCM" originalText="Node ID"/>` +
+		`<ParticipantObjectDetail type="Alert Description" value="{{headline}}"/>`
+	dicomEnd  = `</ParticipantObjectIdentification>`
+	dicomFile = `<ParticipantObjectIdentification ParticipantObjectID="{file}" ParticipantObjectTypeCode="2" ParticipantObjectTypeCodeRole="5">` +
+		`<ParticipantObjectIDTypeCode csd-code="12" codeSystemName="RFC-3881" originalText="URI"/>` +
+		`<ParticipantObjectDetail type="Alert Description" value="{{title}}"/>` + dicomEnd
+)
 
 // DICOM writes an event as the audit message "Security Alert" (PS3.15, A.5.3.11), in
 // the XML of A.5.1, as the message of RFC 5424. What the event says beyond the
 // message's own fields are details of the node, each by its name in Base64; a file
-// is an object of its own.
-func DICOM(o Origin, e Event) []byte {
-	b := header(make([]byte, 0, 4096), o, e, e.dicomPriority(), msgidDICOM)
-	x := xml{append(b, "- "+bom...)}
-	x.raw(`<?xml version="1.0" encoding="UTF-8"?><AuditMessage>`)
-	x.raw(`<EventIdentification EventActionCode="E"`)
-	when := e.Time
-	if t := moment(when); t == "" || t == "-" {
-		when = time.Unix(0, 0) // the field must be there, as xs:dateTime
+// is an object of its own. Detail and report stand in the alert's description.
+func DICOM(o Origin, e *Event) []byte {
+	m := &message{Origin: o, Event: e}
+	m.header(dicomPriorities[m.rank()], msgidDICOM)
+	m.raw("- " + bom)
+	m.expand(dicomBegin, inXML)
+	for i := range e.fields {
+		f := &e.fields[i]
+		if f.name != "path" && f.name != "detail" && f.name != "report" {
+			m.raw(`<ParticipantObjectDetail type="` + f.name + `" value="`)
+			m.base64(f.value, limit(f.name))
+			m.raw(`"/>`)
+		}
 	}
-	x.attribute("EventDateTime", moment(when), maxName)
-	x.attribute("EventOutcomeIndicator", e.outcome(), maxName)
-	x.raw(">")
-	x.coded("EventID", securityAlert)
-	x.coded("EventTypeCode", e.alertType())
-	x.raw("<EventOutcomeDescription>")
-	x.b = appendText(x.b, e.headline(), maxHeadline, inXML)
-	x.raw("</EventOutcomeDescription></EventIdentification>")
-
-	x.raw("<ActiveParticipant")
-	x.attribute("UserID", programName, maxName)
-	x.attribute("AlternativeUserID", e.Boot, maxName)
-	x.raw(` UserIsRequestor="false"`)
-	x.attribute("NetworkAccessPointID", o.Device, maxName)
-	x.raw(` NetworkAccessPointTypeCode="1">`)
-	x.coded("RoleIDCode", application)
-	x.raw("</ActiveParticipant>")
-
-	x.raw("<AuditSourceIdentification")
-	x.attribute("AuditEnterpriseSiteID", o.Tenant, maxName)
-	x.attribute("AuditSourceID", o.Device, maxName)
-	x.raw(`><AuditSourceTypeCode csd-code="9"/></AuditSourceIdentification>`)
-
-	x.object(o.Device+"@"+o.Tenant, maxID, 13, nodeID)
-	x.detail("Alert Description", e.headline(), maxDetail)
-	x.detail("id", e.ID, maxID)
-	x.detail("epoch", number(e.Epoch), maxName)
-	x.detail("sequence", number(e.Sequence), maxName)
-	x.detail("type", e.Type, maxType)
-	x.detail("code", e.Code, maxType)
-	x.detail("severity", e.Severity.String(), maxType)
-	x.detail("subject", e.Subject, maxSubject)
-	x.detail("boot", e.Boot, maxName)
-	x.detail("prev", e.Prev, maxHash)
-	x.detail("hash", e.Hash, maxHash)
-	x.detail("place", e.Place, maxPlace)
-	x.detail("expected", e.Expected, maxValue)
-	x.detail("found", e.Found, maxValue)
-	x.detail("remedy", e.Remedy, maxRemedy)
-	if e.Repeated > 0 {
-		x.detail("repeated", strconv.Itoa(e.Repeated), maxName)
-		x.detail("first", moment(e.First), maxName)
-		x.detail("last", moment(e.Last), maxName)
+	m.raw(dicomEnd)
+	if m.Said("path") != "" {
+		m.expand(dicomFile, inXML)
 	}
-	x.raw("</ParticipantObjectIdentification>")
-	if e.Path != "" {
-		x.object(fileURI(e.Path), maxURI, 5, uri)
-		x.detail("Alert Description", e.title(), maxTitle)
-		x.raw("</ParticipantObjectIdentification>")
-	}
-	x.raw("</AuditMessage>")
-	return x.b
+	m.raw("</AuditMessage>")
+	return m.b
 }
 
-// fileURI is a path as an URI (RFC 8089), cut at its bound between two characters.
+// fileURI is a path as an URI (RFC 8089), no longer than a URI may be here: it is
+// cut between two bytes of the path.
 func fileURI(path string) string {
 	const digits = "0123456789ABCDEF"
 	b := []byte("file://")
-	for i := 0; i < len(path); i++ {
+	for i := 0; i < len(path) && len(b) <= limit("file")-3; i++ {
 		c := path[i]
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/-._~", c) >= 0 {
 			b = append(b, c)
 		} else {
 			b = append(b, '%', digits[c>>4], digits[c&15])
 		}
-		if len(b) > maxURI-3 {
-			break
-		}
 	}
 	return string(b)
-}
-
-// xml writes elements and attributes with fixed names.
-type xml struct{ b []byte }
-
-func (x *xml) raw(s string) { x.b = append(x.b, s...) }
-
-func (x *xml) attribute(name, value string, limit int) {
-	if value == "" {
-		return
-	}
-	x.raw(" " + name + `="`)
-	x.b = appendText(x.b, value, limit, inXML)
-	x.raw(`"`)
-}
-
-func (x *xml) coded(element string, c code) {
-	x.raw("<" + element + ` csd-code="` + c.value + `" codeSystemName="` + c.system + `" originalText="` + c.meaning + `"/>`)
-}
-
-// object begins a ParticipantObjectIdentification of a system object (type 2).
-func (x *xml) object(id string, limit, role int, kind code) {
-	x.raw("<ParticipantObjectIdentification")
-	x.attribute("ParticipantObjectID", id, limit)
-	x.raw(` ParticipantObjectTypeCode="2" ParticipantObjectTypeCodeRole="` + strconv.Itoa(role) + `">`)
-	x.coded("ParticipantObjectIDTypeCode", kind)
-}
-
-// detail writes a text in Base64, as the schema demands of details.
-func (x *xml) detail(kind, value string, limit int) {
-	if value == "" {
-		return
-	}
-	text := appendText(nil, value, limit, plain)
-	x.raw(`<ParticipantObjectDetail type="` + kind + `" value="`)
-	x.b = base64.StdEncoding.AppendEncode(x.b, text)
-	x.raw(`"/>`)
 }

@@ -43,52 +43,68 @@ type Origin struct {
 // 5612). A manufacturer puts its own in its place.
 const DocumentationEnterprise = "32473"
 
-// Event is what a message tells. Texts may hold anything; empty ones are left out.
+// Event is what a message tells. Texts may hold anything.
 type Event struct {
 	Time     time.Time // the wall clock's, which nobody vouches for; zero for none
-	ID       string    // device, epoch and sequence: two messages with one id are one event
-	Epoch    uint64    // 0 for none
-	Sequence uint64    // 0 for none
-	Type     string    // ward.finding.raised, ...
-	Code     string    // of a finding, area.what-is-wrong
-	Title    string    // a short line for people
 	Severity Severity
 	// Over: the event ends something, so that its severity, which is still that
 	// of what has ended, is no reason to wake anybody.
-	Over    bool
-	Subject string
-	Boot    string // PROCID in the header
-	Prev    string // hash of the record before, hex
-	Hash    string // of a record whose content is gone, hex
-	Mono    time.Duration
-
-	Path, Expected, Found, Detail, Remedy string
-	Place                                 string // "pcr 4", "entry 93", "offset 12"
-	Report                                string // of an event without a finding: one line
-
-	Repeated    int // how often it happened; 0 for once
-	First, Last time.Time
+	Over   bool
+	Title  string // a short line for people
+	fields []field
 }
 
-// Bounds of the texts, in bytes as they are written, escapes included. Together
-// with the header they stay below MaxMessage in every format; the whole text is in
-// the device's record.
+// field is one thing that an event says.
+type field struct{ name, value string }
+
+// Say adds something that the event says; an empty text is left out. These names
+// mean something beyond the structured data: id (two messages with one id are one
+// event), type, code, boot, path, detail, report, repeated, first. Each is used once;
+// a name is one of structured data (RFC 5424, section 6.3.3). It is kept out of line,
+// as raw is.
+//
+//go:noinline
+func (e *Event) Say(name, text string) {
+	if text != "" {
+		e.fields = append(e.fields, field{name, text})
+	}
+}
+
+// Said is what the event says under a name, empty for nothing.
+func (e *Event) Said(name string) string {
+	for i := range e.fields {
+		if e.fields[i].name == name {
+			return e.fields[i].value
+		}
+	}
+	return ""
+}
+
+// limits bound texts, in bytes as they are written, escapes included. Together with
+// the header they stay below MaxMessage in every format; the whole text is in the
+// device's record.
+var limits = [...]struct {
+	name  string
+	bytes int
+}{
+	{"path", 1536}, {"detail", 768}, {"report", 768}, {"remedy", 448}, {"expected", 384}, {"found", 384}, {"headline", 384},
+	{"subject", 256}, {"id", 160}, {"node", 160}, {"title", 96},
+	{"file", 640}, // as many bytes of a path, where they need no escape
+}
+
+// maxOther bounds every other text.
+const maxOther = 64
+
+func limit(name string) int {
+	for _, l := range limits {
+		if l.name == name {
+			return l.bytes
+		}
+	}
+	return maxOther
+}
+
 const (
-	maxName     = 64  // a device's, a tenant's
-	maxID       = 160 // a device's name and two numbers
-	maxType     = 64
-	maxTitle    = 96
-	maxSubject  = 256
-	maxPath     = 1536
-	maxValue    = 384 // what was expected, what was found
-	maxDetail   = 768
-	maxRemedy   = 448
-	maxReport   = 768
-	maxHeadline = 384
-	maxURI      = 768 // of a file: as many bytes of its path, where they need no escape
-	maxHash     = 64
-	maxPlace    = 48
-	maxVersion  = 32 // RFC 5424, section 7.2.3
 	facility    = 10 // security and authorization, as PS3.15 A.6 asks for
 	programName = "wardd"
 )
@@ -96,105 +112,120 @@ const (
 // Frame puts a message into the stream of RFC 5425, section 4.3: its length, a
 // space, the message.
 func Frame(message []byte) []byte {
-	b := make([]byte, 0, len(message)+8)
-	b = strconv.AppendInt(b, int64(len(message)), 10)
-	b = append(b, ' ')
-	return append(b, message...)
+	return append([]byte(strconv.Itoa(len(message))+" "), message...)
 }
 
-// header writes PRI, VERSION and the header fields (RFC 5424, section 6.2), up to
-// the space before the structured data.
-func header(b []byte, o Origin, e Event, severity int, msgid string) []byte {
-	b = append(b, '<')
-	b = strconv.AppendInt(b, int64(facility*8+severity), 10)
-	b = append(b, ">1 "...)
-	b = appendTime(b, e.Time)
-	b = append(b, ' ')
-	b = appendName(b, o.Device, 255)
-	b = append(b, " "+programName+" "...)
-	b = appendName(b, e.Boot, 128)
-	b = append(b, ' ')
-	b = appendName(b, msgid, 32)
-	return append(b, ' ')
+// message is an event on its way to be one.
+type message struct {
+	Origin
+	*Event
+	writer
 }
 
-// appendTime writes a moment as section 6.2.3 has it: at most six digits behind
-// the second. One that RFC 3339 cannot write is NILVALUE.
-func appendTime(b []byte, t time.Time) []byte {
-	t = t.UTC()
-	if t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
-		return append(b, '-')
-	}
-	return t.AppendFormat(b, "2006-01-02T15:04:05.999999Z07:00")
-}
-
-// appendName writes a field of the header: printable US-ASCII without spaces,
-// NILVALUE for none. What else there is becomes "?".
-func appendName(b []byte, s string, limit int) []byte {
-	if s == "" {
-		return append(b, '-')
-	}
-	for i, r := range s {
-		if i >= limit {
-			break
+// value is what a name in a template stands for.
+func (m *message) value(name string) string {
+	switch name {
+	case "tenant":
+		return m.Tenant
+	case "device":
+		return m.Device
+	case "version":
+		return m.Version
+	case "enterprise":
+		if m.Enterprise == "" {
+			return DocumentationEnterprise
 		}
-		if r <= ' ' || r > '~' {
-			r = '?'
+		return m.Enterprise
+	case "title":
+		if m.Title == "" {
+			return m.Said("type")
 		}
-		b = append(b, byte(r))
+		return m.Title
+	case "headline":
+		return m.headline()
+	case "signature":
+		if code := m.Said("code"); code != "" {
+			return code
+		}
+		return m.Said("type")
+	case "cef":
+		return strconv.Itoa(int(cefSeverity[m.rank()]))
+	case "ms":
+		if m.Time.IsZero() {
+			return ""
+		}
+		return strconv.FormatInt(m.Time.UnixMilli(), 10)
+	case "node":
+		return m.Device + "@" + m.Tenant
+	case "file":
+		return fileURI(m.Said("path"))
+	case "moment":
+		if t := moment(m.Time); t != nil {
+			return string(t)
+		}
+		return "1970-01-01T00:00:00Z" // xs:dateTime knows no other "none"
+	case "outcome":
+		return outcomes[m.rank()]
+	case "alert":
+		return m.alertType().code
+	case "meaning":
+		return m.alertType().meaning
 	}
-	return b
+	return m.Said(name)
 }
 
-// priority is the severity of the header (RFC 5424, section 6.2.1): critical,
-// error, warning, notice, informational.
-func (e Event) priority() int {
+// rank is the severity from 1 to 5, and 0 for what ends something.
+func (m *message) rank() Severity {
 	switch {
-	case e.Severity == Info:
-		return 6
-	case e.Over, e.Severity == Low:
-		return 5
-	case e.Severity == Medium:
-		return 4
-	case e.Severity == High:
-		return 3
+	case m.Over:
+		return 0
+	case m.Severity == 0 || m.Severity > Critical:
+		return Critical
 	}
-	return 2
-}
-
-func (s Severity) String() string {
-	switch s {
-	case Info:
-		return "info"
-	case Low:
-		return "low"
-	case Medium:
-		return "medium"
-	case High:
-		return "high"
-	}
-	return "critical"
-}
-
-// title is the event in some words.
-func (e Event) title() string {
-	if e.Title == "" {
-		return e.Type
-	}
-	return e.Title
+	return m.Severity
 }
 
 // headline is the event in one line for people.
-func (e Event) headline() string {
-	line := e.title()
-	if e.Over {
+func (m *message) headline() string {
+	line := m.value("title")
+	if m.Over {
 		line += ": no longer so"
 	}
-	if e.Detail != "" {
-		line += ": " + e.Detail
+	for _, name := range []string{"detail", "report"} {
+		if text := m.Said(name); text != "" {
+			line += ": " + text
+		}
 	}
-	if e.Report != "" {
-		line += ": " + e.Report
+	if n := m.Said("repeated"); n != "" {
+		line += " (" + n + " times since " + m.Said("first") + ")"
 	}
 	return line
+}
+
+// header begins a message: PRI, VERSION and the header fields (RFC 5424, section
+// 6.2), up to the space before the structured data.
+func (m *message) header(severity uint8, msgid string) {
+	m.b = append(make([]byte, 0, 4096), '<')
+	m.b = strconv.AppendInt(m.b, facility*8+int64(severity), 10)
+	m.raw(">1 ")
+	if t := moment(m.Time); t != nil {
+		m.b = append(m.b, t...)
+	} else {
+		m.raw("-")
+	}
+	m.name(m.Device, 255)
+	m.name(programName, 48)
+	m.name(m.Said("boot"), 128)
+	m.name(msgid, 32)
+	m.raw(" ")
+}
+
+// moment is a time as section 6.2.3 has it: at most six digits behind the second.
+// Nil: it cannot be written so.
+func moment(t time.Time) []byte {
+	t = t.UTC()
+	if t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
+		return nil
+	}
+	return t.AppendFormat(nil, "2006-01-02T15:04:05.999999Z07:00")
 }

@@ -31,7 +31,7 @@ func programs(t *testing.T, b *table) {
 	}
 	dir := t.TempDir()
 	for _, name := range shipped {
-		cmd := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", filepath.Join(dir, name), "./cmd/"+name)
+		cmd := exec.Command("make", "build", "PROGRAMS="+name, "BIN="+dir)
 		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v: %s", name, err, out)

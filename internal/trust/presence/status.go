@@ -8,7 +8,6 @@ package presence
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -30,12 +29,9 @@ const (
 	maxCapabilities = 32
 )
 
-// MaxKeys bounds the names of keys of one use; a device that accepts more names
-// none. maxKeyName bounds each, in bytes.
-const (
-	MaxKeys    = 16
-	maxKeyName = 64
-)
+// MaxKeys bounds the fleet's keys that a status names; a device that accepts more
+// names none.
+const MaxKeys = 32
 
 // Status is a birth, a farewell or a last will. Session grows by one with each
 // start of the daemon; Epoch is the number of the journal's life.
@@ -49,17 +45,9 @@ type Status struct {
 	Release           string     `json:"release,omitempty"`           // version of the signed release, empty if not known
 	Version           string     `json:"version,omitempty"`           // version of wardd
 	Capabilities      []string   `json:"capabilities,omitempty"`      // what this device can tell
-	Keys              *Keys      `json:"keys,omitempty"`              // of a birth: the fleet's keys that the device accepts
+	Keys              []string   `json:"keys,omitempty"`              // of a birth: the fleet's receipt and challenge keys that the device accepts (trust/rotation.Hint)
 	WorryAfterSeconds int        `json:"worryAfterSeconds,omitempty"` // silence after which the fleet should worry
 	Time              *time.Time `json:"time,omitempty"`              // the device's wall clock; a last will has none
-}
-
-// Keys names the fleet's keys that a device accepts, each by the first 16 digits
-// of its id (trust/rotation.Hint), so that the fleet can send the rotations that
-// the device lacks.
-type Keys struct {
-	Receipt   []string `json:"receipt,omitempty"`
-	Challenge []string `json:"challenge,omitempty"`
 }
 
 // Encode writes a status as one line of JSON.
@@ -116,26 +104,12 @@ func (s Status) check() error {
 	if len(s.Capabilities) > maxCapabilities {
 		return fmt.Errorf("%d capabilities, want at most %d", len(s.Capabilities), maxCapabilities)
 	}
-	if s.Keys != nil {
-		if err := errors.Join(checkKeys(s.Keys.Receipt), checkKeys(s.Keys.Challenge)); err != nil {
-			return err
-		}
+	if len(s.Keys) > MaxKeys {
+		return fmt.Errorf("%d keys, want at most %d", len(s.Keys), MaxKeys)
 	}
-	for _, text := range append([]string{s.Boot, s.Release, s.Version}, s.Capabilities...) {
+	for _, text := range append(append([]string{s.Boot, s.Release, s.Version}, s.Capabilities...), s.Keys...) {
 		if len(text) > maxText {
 			return fmt.Errorf("text of %d bytes, want at most %d", len(text), maxText)
-		}
-	}
-	return nil
-}
-
-func checkKeys(names []string) error {
-	if len(names) > MaxKeys {
-		return fmt.Errorf("%d keys of one use, want at most %d", len(names), MaxKeys)
-	}
-	for _, n := range names {
-		if n == "" || len(n) > maxKeyName {
-			return fmt.Errorf("name of a key of %d bytes, want 1 to %d", len(n), maxKeyName)
 		}
 	}
 	return nil

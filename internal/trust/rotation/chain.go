@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"bytes"
-	"crypto"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,165 +13,131 @@ import (
 // from a key that is not known here to one that is or was accepted.
 var ErrKnown = errors.New("the rotation is known already")
 
+// What there is against a rotation.
+var (
+	errUse     = errors.New("it is for keys of another use")
+	errUnknown = errors.New("the old key is not known")
+	errGone    = errors.New("the old key was given up before, for another successor")
+	errSerial  = errors.New("the serial is not the next one")
+	errBack    = errors.New("it leads back to a key that was given up")
+	errMany    = errors.New("as many as may be were followed since the release")
+)
+
 // Chain is the keys of one use that are accepted: the anchored ones, with those
 // that were rotated replaced by their successors. It does not change: Next gives
 // another one, so that it can be kept before it counts.
 type Chain struct {
-	use     Use
-	current []key
-	gone    []departed
-	applied []Verified
-	kept    [][]byte // their envelopes, in order
-	keys    *dsse.Keyring
-}
-
-// departed is a key that was given up, and the id of its successor.
-type departed struct {
-	key
-	heir string
+	use   Use
+	keys  *dsse.Keyring
+	steps []*claim // the rotations that were followed, in order
+	lines []byte   // their envelopes
 }
 
 // NewChain begins with the anchored keys; a nil keyring has none.
-func NewChain(use Use, anchors *dsse.Keyring) *Chain {
-	c := &Chain{use: use, keys: anchors}
-	for _, p := range anchors.Public() {
-		id, err := dsse.KeyID(p)
-		if err != nil {
-			continue // no keyring holds such a key
-		}
-		c.current = append(c.current, key{id: id, public: p})
-	}
-	return c
-}
+func NewChain(use Use, anchors *dsse.Keyring) *Chain { return &Chain{use: use, keys: anchors} }
 
 // Keyring holds the keys that are accepted.
 func (c *Chain) Keyring() *dsse.Keyring { return c.keys }
 
-// Envelopes are the rotations that were followed, in order.
-func (c *Chain) Envelopes() [][]byte { return slices.Clone(c.kept) }
+// Lines are the envelopes of the rotations that were followed, in order, each on a
+// line of its own. They are not for changing.
+func (c *Chain) Lines() []byte { return c.lines }
 
 // Next judges a rotation and gives the chain with it. It checks, in this order:
 //
-//  1. the signature of a key that is accepted, or was (Verify). One of a key that
-//     was never known is refused; if it leads to a key that is known, it is
-//     ErrKnown: a release with the new key has overtaken it;
-//  2. the use;
-//  3. the old key is accepted. One that was given up signs nothing: the rotation
-//     that it was given up by is ErrKnown, every other one is refused;
-//  4. the serial number is one more than that of the old key. An anchored key may
+//  1. form and document (Verify), and the use;
+//  2. a key that was given up signs nothing: the rotation that it was given up by
+//     is ErrKnown, every other one is refused;
+//  3. the old key is accepted. A rotation from another key is refused; if it leads
+//     to a key that is or was accepted, it is ErrKnown: a release with the new key
+//     has overtaken it;
+//  4. the old key's signature (Verify);
+//  5. the serial number is one more than that of the old key. An anchored key may
 //     stand anywhere in its line, because a release does not say where;
-//  5. the new key does not lead back to the old one. One that was given up itself
+//  6. the new key does not lead back to the old one. One that was given up itself
 //     stands for its successor;
-//  6. there are fewer than MaxRotations.
+//  7. there are fewer than MaxRotations.
 //
 // An error changes nothing.
-func (c *Chain) Next(envelope []byte) (*Chain, Verified, error) {
-	v, err := Verify(envelope, c.keys)
-	if errors.Is(err, dsse.ErrSignature) {
-		var known error
-		if v, known = c.verifyDeparted(envelope); known == nil {
-			err = nil
-		} else if c.overtaken(envelope) {
-			return nil, Verified{}, ErrKnown
+func (c *Chain) Next(envelope []byte) (*Chain, *Verified, error) {
+	u, err := untrusted(envelope)
+	if err == nil {
+		err = c.against(u)
+	}
+	var v *Verified
+	if err == nil {
+		v, err = Verify(envelope, c.keys)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	with := u.public
+	if c.end(u.to) != u.to {
+		with = nil // its successor is accepted already
+	}
+	keys, err := c.keys.Replace(u.From, with)
+	if err != nil {
+		return nil, nil, err
+	}
+	line := bytes.ReplaceAll(envelope, []byte("\n"), []byte(" ")) // a blank of JSON for another
+	return &Chain{c.use, keys, append(c.steps[:len(c.steps):len(c.steps)], u), slices.Concat(c.lines, line, []byte("\n"))}, v, nil
+}
+
+// against says what there is against a rotation, if it is signed.
+func (c *Chain) against(u *claim) error {
+	var why error
+	gone, known, end := c.gone(u.From), c.keys.Has(u.From), c.end(u.to)
+	switch {
+	case u.Use != c.use:
+		why = errUse
+	case gone != nil && gone.to == u.to && gone.Serial == u.Serial:
+		return ErrKnown
+	case gone != nil:
+		why = errGone
+	case !known && c.keys.Has(end):
+		return ErrKnown
+	case !known:
+		why = errUnknown
+	case !c.follows(u):
+		why = errSerial
+	case end == u.From:
+		why = errBack
+	case len(c.steps) == MaxRotations:
+		why = errMany
+	default:
+		return nil
+	}
+	return fmt.Errorf("rotation %d of a %s key, %.16s to %.16s: %w", u.Serial, u.Use, u.From, u.to, why)
+}
+
+// follows tells whether the serial is the next after that of the old key.
+func (c *Chain) follows(u *claim) bool {
+	for _, s := range c.steps {
+		if s.to == u.From {
+			return u.Serial == s.Serial+1
 		}
 	}
-	if err != nil {
-		return nil, Verified{}, err
-	}
-	r := v.rotation
-	if r.Use != c.use {
-		return nil, Verified{}, fmt.Errorf("follow rotation: it is for %s keys, want %s", r.Use, c.use)
-	}
-	at := slices.IndexFunc(c.current, func(k key) bool { return k.id == r.From })
-	if at < 0 {
-		return nil, Verified{}, c.refuseDeparted(r)
-	}
-	if old := c.current[at]; old.serial != 0 && r.Serial != old.serial+1 {
-		return nil, Verified{}, fmt.Errorf("follow rotation: serial %d, and the old key %.12s came with serial %d", r.Serial, r.From, old.serial)
-	}
-	if c.successor(v.heir.id) == r.From {
-		return nil, Verified{}, fmt.Errorf("follow rotation: key %.12s was given up, and the rotation leads back to it", v.heir.id)
-	}
-	if len(c.applied) == MaxRotations {
-		return nil, Verified{}, fmt.Errorf("follow rotation: %d were followed since the release, and no more are", MaxRotations)
-	}
-	next, err := c.with(v, at, envelope)
-	return next, v, err
+	return true
 }
 
-// verifyDeparted verifies a rotation that a key signed which was given up.
-func (c *Chain) verifyDeparted(envelope []byte) (Verified, error) {
-	publics := make([]crypto.PublicKey, 0, len(c.gone))
-	for _, d := range c.gone {
-		publics = append(publics, d.public)
-	}
-	keys, err := dsse.NewKeyring(publics...)
-	if err != nil {
-		return Verified{}, err
-	}
-	return Verify(envelope, keys)
-}
-
-// overtaken tells whether a rotation that nobody known has signed is from a key
-// that is not known to one that is.
-func (c *Chain) overtaken(envelope []byte) bool {
-	v, err := untrusted(envelope)
-	return err == nil && v.rotation.Use == c.use && !c.knows(v.rotation.From) && c.knows(v.heir.id)
-}
-
-func (c *Chain) knows(id string) bool {
-	return slices.ContainsFunc(c.current, func(k key) bool { return k.id == id }) || c.departed(id) != nil
-}
-
-func (c *Chain) departed(id string) *departed {
-	if i := slices.IndexFunc(c.gone, func(d departed) bool { return d.id == id }); i >= 0 {
-		return &c.gone[i]
+// gone is the rotation that a key was given up by; nil if it was not.
+func (c *Chain) gone(id string) *claim {
+	for _, s := range c.steps {
+		if s.From == id {
+			return s
+		}
 	}
 	return nil
 }
 
-// successor follows a key to the one that took its place in the end; it ends, for
-// no rotation leads back.
-func (c *Chain) successor(id string) string {
-	for d := c.departed(id); d != nil; d = c.departed(id) {
-		id = d.heir
-	}
-	return id
-}
-
-func (c *Chain) refuseDeparted(r Rotation) error {
-	for _, v := range c.applied {
-		if v.rotation.Equal(r) {
-			return ErrKnown
+// end follows a key to the one that took its place at last. It ends, for no
+// rotation leads back.
+func (c *Chain) end(id string) string {
+	for {
+		s := c.gone(id)
+		if s == nil {
+			return id
 		}
-		if v.rotation.From == r.From {
-			return fmt.Errorf("follow rotation: key %.12s signed another successor, serial %d: it was given up by serial %d", r.From, r.Serial, v.rotation.Serial)
-		}
+		id = s.to
 	}
-	return fmt.Errorf("follow rotation: key %.12s is not accepted", r.From)
-}
-
-// with gives the chain in which the key at a place has its successor.
-func (c *Chain) with(v Verified, at int, envelope []byte) (*Chain, error) {
-	next := &Chain{
-		use: c.use, current: slices.Clone(c.current), applied: append(slices.Clone(c.applied), v),
-		gone: append(slices.Clone(c.gone), departed{c.current[at], v.heir.id}), kept: append(slices.Clone(c.kept), bytes.Clone(envelope)),
-	}
-	next.current = slices.Delete(next.current, at, at+1)
-	i := slices.IndexFunc(next.current, func(k key) bool { return k.id == v.heir.id })
-	switch {
-	case i >= 0: // it is anchored, too
-		next.current[i].serial = max(next.current[i].serial, v.heir.serial)
-	case c.departed(v.heir.id) == nil:
-		next.current = append(next.current, v.heir)
-	}
-	publics := make([]crypto.PublicKey, 0, len(next.current))
-	for _, k := range next.current {
-		publics = append(publics, k.public)
-	}
-	var err error
-	if next.keys, err = dsse.NewKeyring(publics...); err != nil {
-		return nil, fmt.Errorf("follow rotation: %w", err)
-	}
-	return next, nil
 }

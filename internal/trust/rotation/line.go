@@ -14,7 +14,7 @@ type Line struct{ steps []step }
 
 type step struct {
 	envelope []byte
-	Verified
+	*claim
 }
 
 // Add appends an envelope of a rotation for this use. It must be the first from
@@ -22,35 +22,35 @@ type step struct {
 // it and have the next serial number. The first of a line is signed by a key that
 // the fleet need not have any more: devices judge it.
 func (l *Line) Add(use Use, envelope []byte) error {
-	v, err := untrusted(envelope)
+	c, err := untrusted(envelope)
 	if err != nil {
-		return fmt.Errorf("read rotation: %w", err)
+		return err
 	}
-	if v.rotation.Use != use {
-		return fmt.Errorf("read rotation: it is for %s keys, want %s", v.rotation.Use, use)
+	if c.Use != use {
+		return fmt.Errorf("it is for %s keys, want %s", c.Use, use)
 	}
 	for _, s := range l.steps {
-		if s.rotation.From == v.rotation.From {
-			return fmt.Errorf("read rotation: key %.12s was given up by serial %d already", v.rotation.From, s.rotation.Serial)
+		if s.From == c.From {
+			return fmt.Errorf("key %.12s was given up by serial %d already", c.From, s.Serial)
 		}
-		if s.heir.id != v.rotation.From {
+		if s.to != c.From {
 			continue
 		}
-		keys, err := dsse.NewKeyring(s.heir.public)
+		keys, err := dsse.NewKeyring(s.public)
 		if err == nil {
-			v, err = Verify(envelope, keys)
+			_, err = Verify(envelope, keys)
 		}
 		if err != nil {
-			return fmt.Errorf("read rotation: %w", err)
+			return err
 		}
-		if v.rotation.Serial != s.rotation.Serial+1 {
-			return fmt.Errorf("read rotation: serial %d follows %d: give the rotations in their order", v.rotation.Serial, s.rotation.Serial)
+		if c.Serial != s.Serial+1 {
+			return fmt.Errorf("serial %d follows %d: give the rotations in their order", c.Serial, s.Serial)
 		}
 	}
 	if len(l.steps) == MaxRotations {
-		return fmt.Errorf("read rotation: a device follows %d, and no more: make a release with the new keys", MaxRotations)
+		return fmt.Errorf("a device follows %d, and no more: make a release with the new keys", MaxRotations)
 	}
-	l.steps = append(l.steps, step{slices.Clone(envelope), v})
+	l.steps = append(l.steps, step{slices.Clone(envelope), c})
 	return nil
 }
 
@@ -58,9 +58,9 @@ func (l *Line) Add(use Use, envelope []byte) error {
 func UseOf(envelope []byte) (Use, error) {
 	v, err := untrusted(envelope)
 	if err != nil {
-		return "", fmt.Errorf("read rotation: %w", err)
+		return "", err
 	}
-	return v.rotation.Use, nil
+	return v.Use, nil
 }
 
 // Len is the number of rotations.
@@ -72,8 +72,8 @@ func (l Line) Check(public crypto.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(l.steps, func(s step) bool { return s.rotation.From == id }); i >= 0 {
-		return fmt.Errorf("%s key %.16s was given up by a rotation to %.16s: sign with the key that the last one leads to", l.steps[i].rotation.Use, id, l.steps[i].heir.id)
+	if i := slices.IndexFunc(l.steps, func(s step) bool { return s.From == id }); i >= 0 {
+		return fmt.Errorf("%s key %.16s was given up by a rotation to %.16s: sign with the key that the last one leads to", l.steps[i].Use, id, l.steps[i].to)
 	}
 	return nil
 }
@@ -91,32 +91,18 @@ func (l Line) For(accepted []string) (send [][]byte, then []string) {
 	}
 	then = slices.Clone(accepted)
 	for _, s := range l.steps {
-		at := slices.IndexFunc(then, func(hint string) bool { return hint == Hint(s.rotation.From) })
+		at := slices.IndexFunc(then, func(hint string) bool { return hint == Hint(s.From) })
 		if at < 0 {
 			continue
 		}
 		send = append(send, s.envelope)
-		if then = slices.Delete(then, at, at+1); !slices.Contains(then, Hint(s.heir.id)) {
-			then = append(then, Hint(s.heir.id))
+		if then = slices.Delete(then, at, at+1); !slices.Contains(then, Hint(s.to)) {
+			then = append(then, Hint(s.to))
 		}
 	}
 	return send, then
 }
 
-// hintLength is how many digits of an id tell a fleet's keys apart.
-const hintLength = 16
-
 // Hint is the beginning of a key's id, by which a device names a key that it
-// accepts in its status.
-func Hint(id string) string { return id[:min(hintLength, len(id))] }
-
-// Hints names the keys of a keyring.
-func Hints(keys *dsse.Keyring) []string {
-	var hints []string
-	for _, p := range keys.Public() {
-		if id, err := dsse.KeyID(p); err == nil {
-			hints = append(hints, Hint(id))
-		}
-	}
-	return hints
-}
+// accepts in its status: 16 digits tell a fleet's keys apart.
+func Hint(id string) string { return id[:16] }

@@ -10,11 +10,13 @@ package rotation
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"ward/internal/format/dsse"
@@ -34,8 +36,6 @@ const (
 	maxKey = 256
 	// maxSerial bounds a serial number, so that every reader of JSON can hold it.
 	maxSerial = 1 << 31
-	// idLength is that of a key's id, in hexadecimal digits.
-	idLength = 64
 )
 
 // Use is what a key signs.
@@ -57,39 +57,39 @@ type Rotation struct {
 	Issued time.Time `json:"issued"` // the fleet's clock, UTC; decides nothing
 }
 
-// Equal tells whether two rotations say the same; when they were issued does not
-// matter.
-func (r Rotation) Equal(o Rotation) bool {
-	return r.Use == o.Use && r.Serial == o.Serial && r.From == o.From && bytes.Equal(r.To, o.To)
-}
+// Verified is a rotation that its old key signed. Only Verify makes one. Whether it
+// follows is for a Chain to say.
+type Verified struct{ claim *claim }
 
-// Verified is a rotation that its old key signed. Only Verify makes one; the zero
-// value rotates nothing. Whether it follows is for a Chain to say.
-type Verified struct {
-	rotation Rotation
-	heir     key
-}
-
-// key is a public key with its name. Serial is that of the rotation that led to
-// it, 0 for one that was anchored: its place in its line is not known.
-type key struct {
-	id     string
+// claim is a rotation that was read, and the new key in it.
+type claim struct {
+	Rotation
+	to     string // id of the new key
 	public crypto.PublicKey
-	serial int
 }
 
 // Rotation is a copy of what was signed.
 func (v Verified) Rotation() Rotation {
-	r := v.rotation
+	r := v.claim.Rotation
 	r.To = bytes.Clone(r.To)
 	return r
 }
 
 // To is the id of the new key.
-func (v Verified) To() string { return v.heir.id }
+func (v Verified) To() string { return v.claim.to }
+
+// Report is what a device says of a rotation that it followed
+// (docs/schema/event.v1.schema.json, keyRotated).
+func (v Verified) Report() []byte {
+	c := v.claim // of a known use, with ids in hexadecimal, which need no quoting
+	return fmt.Appendf(nil, `{"use":"%s","serial":%d,"from":"%s","to":"%s"}`, c.Use, c.Serial, c.From, c.to)
+}
 
 // Sign makes the envelope of a rotation from a key to a new one.
 func Sign(use Use, serial int, old crypto.Signer, to crypto.PublicKey, issued time.Time) ([]byte, error) {
+	if serial < 1 || serial > maxSerial {
+		return nil, fmt.Errorf("sign rotation: serial %d, want 1 to %d", serial, maxSerial)
+	}
 	from, err := dsse.KeyID(old.Public())
 	if err != nil {
 		return nil, fmt.Errorf("sign rotation: old key: %w", err)
@@ -102,7 +102,7 @@ func Sign(use Use, serial int, old crypto.Signer, to crypto.PublicKey, issued ti
 		return nil, fmt.Errorf("sign rotation: new key: %w", err)
 	}
 	r := Rotation{Use: use, Serial: serial, From: from, To: der, Issued: issued.UTC()}
-	if _, err := r.check(); err != nil {
+	if err := (&claim{Rotation: r}).check(); err != nil {
 		return nil, fmt.Errorf("sign rotation: %w", err)
 	}
 	payload, err := json.Marshal(r)
@@ -118,104 +118,88 @@ func Sign(use Use, serial int, old crypto.Signer, to crypto.PublicKey, issued ti
 
 // Verify opens an envelope. It checks, in this order:
 //
-//  1. the size;
-//  2. a valid signature of one key of the keyring, and the payload type (dsse);
-//  3. the document: strict JSON; a use that is known; a serial number from 1 on;
-//     the id of the old key; a new key, in its one encoding, that is another one;
-//  4. the old key is the one that signed, else dsse.ErrSignature.
-func Verify(envelope []byte, keys *dsse.Keyring) (Verified, error) {
-	if err := checkSize(envelope); err != nil {
-		return Verified{}, fmt.Errorf("verify rotation: %w", err)
-	}
-	payload, signers, err := keys.Open(envelope, PayloadType, 1)
+//  1. the size, the envelope's form and the payload type;
+//  2. the document: strict JSON; a use that is known; a serial number from 1 on;
+//     the id of the old key; a new key that is another one;
+//  3. a valid signature of the old key, which is in the keyring, else
+//     dsse.ErrSignature.
+func Verify(envelope []byte, keys *dsse.Keyring) (*Verified, error) {
+	c, err := untrusted(envelope)
 	if err != nil {
-		return Verified{}, fmt.Errorf("verify rotation: %w", err)
+		return nil, err
 	}
-	v, err := parse(payload)
+	_, signers, err := keys.Open(envelope, PayloadType, 1)
 	if err != nil {
-		return Verified{}, fmt.Errorf("verify rotation: %w", err)
+		return nil, err
 	}
-	if !slices.Contains(signers, v.rotation.From) {
-		return Verified{}, fmt.Errorf("verify rotation: %w: the old key %.12s has not signed", dsse.ErrSignature, v.rotation.From)
+	if !slices.Contains(signers, c.From) {
+		return nil, dsse.ErrSignature
 	}
-	return v, nil
+	return &Verified{c}, nil
 }
 
 // IsRotation tells whether an envelope says that it holds a rotation, and proves
 // nothing.
 func IsRotation(envelope []byte) bool {
-	if checkSize(envelope) != nil {
-		return false
-	}
-	e, err := dsse.Parse(envelope)
-	return err == nil && e.UntrustedPayloadType == PayloadType
+	_, ok := document(envelope)
+	return ok == nil
 }
 
-// untrusted reads an envelope without any key.
-func untrusted(envelope []byte) (Verified, error) {
-	if err := checkSize(envelope); err != nil {
-		return Verified{}, err
+// document is the payload of an envelope that says that it holds a rotation.
+func document(envelope []byte) ([]byte, error) {
+	if len(envelope) > MaxSize {
+		return nil, fmt.Errorf("%w: %d bytes, want at most %d", dsse.ErrMalformed, len(envelope), MaxSize)
 	}
 	e, err := dsse.Parse(envelope)
 	if err != nil {
-		return Verified{}, err
+		return nil, err
 	}
 	if e.UntrustedPayloadType != PayloadType {
-		return Verified{}, fmt.Errorf("%w: %q, want %q", dsse.ErrPayloadType, e.UntrustedPayloadType, PayloadType)
+		return nil, dsse.ErrPayloadType
 	}
-	return parse(e.UntrustedPayload)
+	return e.UntrustedPayload, nil
 }
 
-func checkSize(envelope []byte) error {
-	if len(envelope) > MaxSize {
-		return fmt.Errorf("%w: %d bytes, want at most %d", dsse.ErrMalformed, len(envelope), MaxSize)
+// untrusted reads an envelope without any key: what it gives is not verified yet.
+func untrusted(envelope []byte) (*claim, error) {
+	payload, err := document(envelope)
+	if err != nil {
+		return nil, err
+	}
+	c := new(claim)
+	if err = dsse.DecodeJSON(payload, &c.Rotation); err == nil {
+		err = c.check()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+var (
+	errForm = errors.New("use, serial, old key or time of issue is not as the schema has it")
+	errSame = errors.New("the new key is the old one")
+)
+
+// check checks the document and takes the new key from it.
+func (c *claim) check() error {
+	if c.Use != Receipt && c.Use != Challenge || c.Serial < 1 || c.Serial > maxSerial || c.Issued.IsZero() || !isID(c.From) || len(c.To) > maxKey {
+		return errForm
+	}
+	var err error
+	if c.public, err = x509.ParsePKIXPublicKey(c.To); err != nil {
+		return err
+	}
+	if c.to, err = dsse.KeyID(c.public); err != nil {
+		return err
+	}
+	if c.to == c.From {
+		return errSame
 	}
 	return nil
 }
 
-func parse(payload []byte) (Verified, error) {
-	var r Rotation
-	if err := dsse.DecodeJSON(payload, &r); err != nil {
-		return Verified{}, err
-	}
-	heir, err := r.check()
-	if err != nil {
-		return Verified{}, err
-	}
-	return Verified{rotation: r, heir: heir}, nil
-}
-
-// check gives the new key.
-func (r Rotation) check() (key, error) {
-	switch {
-	case r.Use != Receipt && r.Use != Challenge:
-		return key{}, fmt.Errorf("use %.40q, want %s or %s", r.Use, Receipt, Challenge)
-	case r.Serial < 1 || r.Serial > maxSerial:
-		return key{}, fmt.Errorf("serial %d, want 1 to %d", r.Serial, maxSerial)
-	case !isID(r.From):
-		return key{}, fmt.Errorf("old key %.80q, want %d hexadecimal digits in lower case", r.From, idLength)
-	case len(r.To) > maxKey:
-		return key{}, fmt.Errorf("new key of %d bytes, want at most %d", len(r.To), maxKey)
-	case r.Issued.IsZero():
-		return key{}, errors.New("no time of issue")
-	}
-	public, err := x509.ParsePKIXPublicKey(r.To)
-	if err != nil {
-		return key{}, fmt.Errorf("new key: %w", err)
-	}
-	id, err := dsse.KeyID(public)
-	if err != nil {
-		return key{}, fmt.Errorf("new key: %w", err)
-	}
-	if der, err := x509.MarshalPKIXPublicKey(public); err != nil || !bytes.Equal(der, r.To) {
-		return key{}, errors.New("new key: not in its one encoding")
-	}
-	if id == r.From {
-		return key{}, errors.New("the new key is the old one")
-	}
-	return key{id: id, public: public, serial: r.Serial}, nil
-}
-
+// isID tells whether a text is SHA-256 in lower-case hexadecimal.
 func isID(s string) bool {
-	return len(s) == idLength && !slices.ContainsFunc([]byte(s), func(c byte) bool { return (c < '0' || c > '9') && (c < 'a' || c > 'f') })
+	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
 }

@@ -165,7 +165,7 @@ func TestContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	if v, err := rotation.Verify(golden, ring(t, fixed(1))); err != nil || v.To() != id(t, fixed(2)) {
-		t.Errorf("the golden rotation leads to %q: %v", v.To(), err)
+		t.Errorf("the golden rotation leads to %v: %v", v, err)
 	}
 }
 
@@ -244,7 +244,7 @@ func TestRefused(t *testing.T) {
 		if err == nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
-		if v.To() != "" || v.Rotation().Serial != 0 {
+		if v != nil {
 			t.Errorf("%s: something was returned", c.name)
 		}
 		chain := rotation.NewChain(rotation.Receipt, c.keys)
@@ -276,11 +276,11 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := rotation.Verify(b, keys)
 		if err == nil && (v.Rotation().Serial != 1 || v.To() != id(t, fixed(2)) || !rotation.IsRotation(b)) {
-			t.Errorf("verified what was not signed: %+v", v.Rotation())
+			t.Errorf("verified what was not signed: %s", v.Report())
 		}
 		chain := rotation.NewChain(rotation.Receipt, keys)
 		next, _, nextErr := chain.Next(b)
-		if (err == nil) != (nextErr == nil) || nextErr == nil && len(next.Envelopes()) != 1 {
+		if (err == nil) != (nextErr == nil) || nextErr == nil && bytes.Count(next.Lines(), []byte("\n")) != 1 {
 			t.Errorf("verified: %v, followed: %v", err, nextErr)
 		}
 		var l rotation.Line

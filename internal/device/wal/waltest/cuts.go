@@ -21,7 +21,7 @@ const sector = 512
 
 // Limits of an enumeration. Sets of up to Exhaustive members are taken in every
 // subset; of larger ones each member alone, all but each, and Sample random
-// subsets.
+// subsets. Where Exhaustive is 0, only all and nothing.
 type Limits struct {
 	Exhaustive, Sample int
 	Torn               int // every so many bytes the last write is cut; 0: never
@@ -33,8 +33,9 @@ type Limits struct {
 // writes; and where a file is shorter than it was, its length may have come
 // through, with zeros for what is missing.
 func (d *Disk) Cuts(l Limits, each func(kind string, after *Disk) bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	log := d.Log()
+	d = d.Fork() // nothing is locked while each runs
+	d.log = log
 	c := cutter{d: d, l: l, each: each, seed: d.rnd.Uint64()}
 	c.rnd = rand.New(rand.NewPCG(c.seed, 3))
 	c.names = d.changes
@@ -197,7 +198,7 @@ func (c *cutter) yield(kind string, names map[*change]bool, content map[*write][
 // subsets gives subsets of n things as Limits says, but not all and none.
 func (c *cutter) subsets(n int) func(func([]bool) bool) {
 	return func(yield func([]bool) bool) {
-		if n < 2 {
+		if n < 2 || c.l.Exhaustive == 0 {
 			return
 		}
 		set := make([]bool, n)
@@ -265,6 +266,33 @@ func (i *inode) after(o outcome) []byte {
 		b = append(b, make([]byte, grow)...)
 	}
 	return b
+}
+
+// Fork returns the disk as another program finds it after this one was killed:
+// the kernel still has what was not synced.
+func (d *Disk) Fork() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := New(d.rnd.Uint64())
+	copies := map[*inode]*inode{nil: nil}
+	for _, i := range d.inodes() {
+		c := &inode{name: i.name, live: bytes.Clone(i.live), base: bytes.Clone(i.base)}
+		for _, w := range i.writes {
+			same := *w
+			c.writes = append(c.writes, &same)
+		}
+		copies[i] = c
+	}
+	for name, i := range d.names {
+		f.names[name] = copies[i]
+	}
+	for name, i := range d.kept {
+		f.kept[name] = copies[i]
+	}
+	for _, c := range d.changes {
+		f.changes = append(f.changes, &change{c.from, c.to, copies[c.i]})
+	}
+	return f
 }
 
 // PowerCut returns the disk as one power cut leaves it, of what was not synced

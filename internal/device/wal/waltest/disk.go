@@ -137,7 +137,7 @@ func (d *Disk) Watch(f func(Op)) {
 }
 
 // Log is every operation since the disk was made.
-func (d *Disk) Log() []Op { d.mu.Lock(); defer d.mu.Unlock(); return slices.Clone(d.log) }
+func (d *Disk) Log() []Op { d.mu.Lock(); defer d.mu.Unlock(); return slices.Clip(d.log) }
 
 // fails decides whether an operation fails.
 func (d *Disk) fails(op string) error {
