@@ -92,7 +92,12 @@ func New(c Config) (*Ingest, error) {
 		store.close()
 		return nil, err
 	}
-	return &Ingest{config: c, book: newBook(devices, c.Adopt), store: store, out: make(chan Received, queue)}, nil
+	b := newBook(devices, c.Adopt)
+	if err := store.resume(b, time.Now()); err != nil {
+		store.close()
+		return nil, err
+	}
+	return &Ingest{config: c, book: b, store: store, out: make(chan Received, queue)}, nil
 }
 
 // Messages is what arrives, in order. It must be read, else listening stops;
