@@ -111,10 +111,18 @@ func eventLine(e event.Decoded) string {
 		switch {
 		case e.Type == event.FindingCleared:
 			what = "cleared: " + what
+		case e.Type == event.FindingAcknowledged:
+			what = "acknowledged: " + what
+			if by := event.ReportLine(e.Report); by != "" {
+				what += ", " + by
+			}
 		case f.Detail != "":
 			what += ": " + f.Detail
 		}
 
+	}
+	if e.Repeated != nil {
+		what += " (" + e.Repeated.String() + ")"
 	}
 	return fmt.Sprintf("%6d  %s  %-8s  %s", e.Sequence, e.Time.UTC().Format("2006-01-02 15:04:05.000"), e.Severity, event.Visible(what))
 }

@@ -50,9 +50,8 @@ var keys = []key{
 	{"paths.socket", func(c *Config) any { return &c.Paths.Socket }, absolute, "Local socket for wardctl and the host application."},
 	{"paths.release", func(c *Config) any { return &c.Paths.Release }, absolute, "Signed release manifest, beside the kernel image."},
 	{"paths.baseline", func(c *Config) any { return &c.Paths.Baseline }, absolute, "File baseline that the release manifest names by digest."},
-	{"paths.trust", func(c *Config) any { return &c.Paths.Trust }, absolute, "Folder of the trust anchors: release/*.pem, fleet/*.pem, receipt/*.pem, challenge/*.pem, and one policy/*.pem."},
-	{"paths.securityfs", func(c *Config) any { return &c.Paths.SecurityFS }, absolute, "Mount point of securityfs."},
-	{"paths.sysfs", func(c *Config) any { return &c.Paths.SysFS }, absolute, "Mount point of sysfs."},
+	{"paths.trust", func(c *Config) any { return &c.Paths.Trust }, absolute, "Folder of the trust anchors: release/*.pem, fleet/*.pem, receipt/*.pem, challenge/*.pem, one policy/*.pem, and syslog/*.pem where syslog servers have other authorities than the fleet."},
+	{"paths.sysfs", func(c *Config) any { return &c.Paths.SysFS }, absolute, "Mount point of sysfs; the kernel's logs are read from kernel/security within it."},
 
 	{"tpm.device", func(c *Config) any { return &c.TPM.Device }, absolute, "Device file of the TPM behind the kernel's resource manager."},
 
@@ -66,6 +65,8 @@ var keys = []key{
 	{"uplink.proxy", func(c *Config) any { return &c.Uplink.Proxy }, orEmpty(proxy), "HTTP proxy that is asked to CONNECT to the broker; TLS goes through it unopened. No password can be given, and the environment is not asked. Empty: none."},
 	{"uplink.daily_bytes", func(c *Config) any { return &c.Uplink.DailyBytes }, integers(minDaily, maxDaily), "Budget of what is sent in 24 hours. From 80 % on, evidence that nobody asked for waits; at 100 %, events wait until one of high or critical severity comes; at 200 % all wait. Nothing is lost while the journal has room."},
 	{"uplink.keepalive", func(c *Config) any { return &c.Uplink.Keepalive }, durations(minKeepalive, maxKeepalive), "Longest silence on the connection: each ping takes 128 bytes with its headers, so that an idle day keeps to its budget; the broker announces the device's death after one and a half of it."},
+
+	{"forward.sinks", func(c *Config) any { return &c.Forward.Sinks }, sinks, "Syslog servers of the hospital that get every event too (docs/sinks.md). Empty: none."},
 
 	{"journal.max_bytes", func(c *Config) any { return &c.Journal.MaxBytes }, integers(minJournal, maxJournal), "Most bytes that the journal takes on the state partition."},
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ward/internal/agent/attester"
+	"ward/internal/agent/fleetkeys"
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
@@ -42,10 +43,11 @@ var capabilities = []string{"measured-boot", "ima", "journal", "receipts", "evid
 
 // assemble makes the roles.
 func (d *daemon) assemble() {
-	chip := tpm.NewLazy(d.config.TPM.Device)
+	chip := d.tpm()
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
+	checkpoints := d.assembleAnchor(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
@@ -65,6 +67,7 @@ func (d *daemon) assemble() {
 		if err != nil {
 			d.log.Error("load challenge keys; no question of the fleet will be answered", "error", err)
 		}
+		keys := fleetkeys.Open(filepath.Join(d.config.Paths.State, fleetkeys.File), receipts, challenges, d.log.With("role", "uplink"))
 		link = uplink.New(uplink.Config{
 			Brokers: d.config.Uplink.Brokers, ServerName: d.config.Uplink.ServerName, KeepAlive: d.config.Uplink.Keepalive,
 			Proxy: d.config.Uplink.Proxy, DailyBytes: uint64(d.config.Uplink.DailyBytes),
@@ -74,27 +77,38 @@ func (d *daemon) assemble() {
 					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
 				}
 			},
-			Receipts: receipts, Challenges: challenges, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.journal, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
-			Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
+			Receipts: keys.Receipts, Challenges: keys.Challenges, Rotations: keys, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.recorder, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
+			Replaced: d.replaced, Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
 		d.add("uplink", slowBound, func(ctx context.Context) error {
 			boot.wait(ctx, birthWait)
 			return link.Run(ctx)
 		})
 	}
-	use := newKeyUse(who, d.journal)
+	sinks := d.assembleSinks(who)
+	use := newKeyUse(who, d.recorder)
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Signers: []uint32{signerGroup}, Journal: d.journal,
 		Alive: d.alive("localapi"), Log: d.log.With("role", "localapi"),
 		Status: func() localapi.Status {
 			s := d.status(boot, who, link, conditions)
 			s.Update = describeUpdate(gate.Status())
+			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
+			s.Sinks = describeSinks(sinks)
 			return s
 		},
-		Actions: append(use.actions(), confirmUpdate(gate)),
+		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
 	})
 	d.add("localapi", fastBound, api.Run)
+}
+
+// tpm is the TPM of all lives: a role that did not stop in time may still use it.
+func (d *daemon) tpm() *tpm.Lazy {
+	if d.chip == nil {
+		d.chip = tpm.NewLazy(d.config.TPM.Device)
+	}
+	return d.chip
 }
 
 // add puts a role on the list; a bound of zero means that it waits for others

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -20,10 +19,13 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/identity"
 	"ward/internal/agent/journal"
+	"ward/internal/agent/storm"
 	"ward/internal/config"
 	"ward/internal/device/bootclock"
 	"ward/internal/device/sandbox"
 	"ward/internal/device/sdnotify"
+	"ward/internal/device/tpm"
+	"ward/internal/device/wal"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/volume"
@@ -56,7 +58,8 @@ func Check(file string) error {
 	return err
 }
 
-// daemon is one run of wardd.
+// daemon is one life of wardd: a process has more than one when its journal is
+// begun anew (life.go).
 type daemon struct {
 	config  config.Config
 	log     *slog.Logger
@@ -65,12 +68,19 @@ type daemon struct {
 	source  event.Source
 	session uint64
 
-	journal *journal.Journal
-	volumes []volume.Outcome // what the early boot said of them
-	unkept  error            // why the journal is in memory only; nil when it is not
-	health  *health.Health
-	notify  *sdnotify.Notifier
-	roles   []role
+	journal  *journal.Journal
+	recorder *storm.Storm     // the journal as the roles record in it
+	volumes  []volume.Outcome // what the early boot said of them
+	unkept   error            // why the journal is in memory only; nil when it is not
+	memory   wal.FS           // where it lies then
+	health   *health.Health
+	notify   *sdnotify.Notifier
+	chip     *tpm.Lazy
+	roles    []role
+
+	life      life          // why this life was begun
+	after     chan *daemon  // the one behind it
+	healAfter time.Duration // between two tries of a disk; healEvery if zero
 }
 
 // role is one part to run under supervision.
@@ -97,21 +107,15 @@ func Run(ctx context.Context, configFile string, stderr io.Writer) error {
 	if sandboxErr != nil {
 		d.log.Error("give up privileges", "error", sandboxErr)
 	}
-	if err := d.open(); err != nil {
-		return err
-	}
 	notify, watchdog := sdnotify.Environment()
 	d.notify = notify
 	var dog health.Watchdog
 	if watchdog > 0 {
 		dog = watch{notify}
 	}
-	d.health = health.New(d.journal, dog, d.log)
-
-	d.begin(ctx, configErr, privileges)
-	d.assemble()
-	d.run(ctx)
-	return nil
+	d.chip = tpm.NewLazy(settings.TPM.Device)
+	defer d.chip.Close()
+	return d.live(ctx, dog, configErr, privileges)
 }
 
 type watch struct{ n *sdnotify.Notifier }
@@ -133,8 +137,8 @@ func newLog(c config.Log, w io.Writer) *slog.Logger {
 // unenrolled names a device that has no certificate yet.
 var unenrolled = event.Source{Tenant: "unenrolled", Device: "unenrolled"}
 
-// open finds out which boot and which device this is and opens the journal.
-func (d *daemon) open() error {
+// identify finds out which boot and which device this is.
+func (d *daemon) identify() {
 	var err error
 	if d.boot, err = bootclock.ID(os.DirFS("/proc")); err != nil {
 		d.log.Error("the boot has no id", "error", err)
@@ -144,19 +148,29 @@ func (d *daemon) open() error {
 	if tenant, device, err := identity.Subject(d.config.Paths.State); err == nil {
 		d.source = event.Source{Tenant: tenant, Device: device}
 	}
-	dir := filepath.Join(d.config.Paths.State, "journal")
-	err = os.MkdirAll(dir, 0o700)
-	if err == nil {
-		d.journal, err = d.openJournal(dir)
-	}
-	if err != nil {
-		// The record goes to memory: what happens is still reported, and the
-		// status says that it is not kept.
-		d.log.Error("the journal cannot be opened; events are kept in memory only", "error", err)
-		d.unkept = err
-		if d.journal, err = d.openMemoryJournal(); err != nil {
-			return fmt.Errorf("open journal: %w", err)
+}
+
+// open opens the journal, or goes on with the one that was opened for this life.
+func (d *daemon) open() error {
+	d.after = make(chan *daemon, 1)
+	if d.journal == nil {
+		d.identify()
+		if err := d.openJournal(); err != nil {
+			// The record goes to memory: what happens is still reported, and the
+			// status says that it is not kept.
+			d.log.Error("the journal cannot be opened; events are kept in memory only", "error", err)
+			d.unkept = err
+			if err := d.openMemoryJournal(); err != nil {
+				return fmt.Errorf("open journal: %w", err)
+			}
 		}
+	}
+	d.recorder = storm.New(d.journal, d.log)
+	if d.life.memory != nil {
+		if err := d.journal.Again(d.life.memory, d.life.memorySince); err != nil {
+			d.log.Error("events that were kept in memory are not in the journal", "error", err)
+		}
+		d.life.memory = nil
 	}
 	d.session = d.nextSession()
 	return nil
@@ -164,9 +178,15 @@ func (d *daemon) open() error {
 
 // begin records the start and what is known to be wrong at this moment.
 func (d *daemon) begin(ctx context.Context, configErr error, p sandbox.Report) {
-	d.record(ctx, event.Event{Type: event.DaemonStarted, Severity: finding.Info, Report: report(map[string]any{
-		"version": Version(), "session": d.session,
-	})})
+	started := map[string]any{"version": Version(), "session": d.session}
+	if d.life.why != "" {
+		started["again"] = d.life.why
+	}
+	d.record(ctx, event.Event{Type: event.DaemonStarted, Severity: finding.Info, Report: report(started)})
+	if d.life.healed {
+		f := finding.New(finding.JournalFailing, "the journal's disk can be used again; what was kept in memory is recorded on it")
+		d.record(ctx, event.Event{Type: event.FindingCleared, Subject: "journal", Severity: f.Severity, Finding: &f})
+	}
 	if d.unkept != nil {
 		d.raise(ctx, finding.New(finding.JournalFailing, d.unkept.Error()), "journal")
 	}
@@ -179,38 +199,55 @@ func (d *daemon) begin(ctx context.Context, configErr error, p sandbox.Report) {
 	}
 }
 
-// run supervises every role until ctx ends. The record outlives the other
-// roles: they may still say how they stopped.
-func (d *daemon) run(ctx context.Context) {
+// run supervises every role until ctx ends, or until there is a reason to begin
+// another life, which it returns. The record outlives the other roles: they may
+// still say how they stopped.
+func (d *daemon) run(ctx context.Context) (next *daemon) {
 	var readers, writers sync.WaitGroup
 	recordCtx, endRecord := context.WithCancel(context.WithoutCancel(ctx))
 	defer endRecord()
+	readCtx, endRead := context.WithCancel(ctx)
+	defer endRead()
 	start := func(ctx context.Context, wg *sync.WaitGroup, r role) {
 		board := d.health.Role(r.name, r.bound)
 		wg.Go(func() { supervise(ctx, d.log, board, r.name, r.run) })
 	}
 	start(recordCtx, &writers, role{"journal", 10 * time.Second, d.journal.Run})
+	start(recordCtx, &writers, role{"storm", 10 * time.Second, func(ctx context.Context) error { return d.recorder.Run(ctx, d.alive("storm")) }})
 	for _, r := range d.roles {
-		start(ctx, &readers, r)
+		start(readCtx, &readers, r)
 	}
-	start(ctx, &readers, role{"health", 10 * time.Second, d.health.Run})
+	start(readCtx, &readers, role{"health", 10 * time.Second, d.health.Run})
+	if d.unkept != nil {
+		start(readCtx, &readers, role{"heal", 0, d.heal})
+	}
 	if err := d.notify.Ready(); err != nil {
 		d.log.Warn("notify the service manager", "error", err)
 	}
 	d.log.Info("running", "device", d.source.Device, "tenant", d.source.Tenant, "boot", d.boot, "session", d.session, "version", Version())
 
-	<-ctx.Done()
-	_ = d.notify.Stopping()
-	d.record(recordCtx, event.Event{Type: event.DaemonStopped, Severity: finding.Info, Report: report(map[string]any{"session": d.session})})
+	if next = d.awaitNext(ctx); next == nil {
+		_ = d.notify.Stopping()
+		d.record(recordCtx, event.Event{Type: event.DaemonStopped, Severity: finding.Info, Report: report(map[string]any{"session": d.session})})
+	}
+	endRead()
 	if !within(farewell, readers.Wait) {
 		d.log.Error("a role did not stop in time")
 	}
 	endRecord()
 	_ = within(time.Second, writers.Wait)
+	d.recorder.Flush(context.WithoutCancel(ctx))
 	if err := d.journal.Close(); err != nil {
 		d.log.Error("close journal", "error", err)
 	}
+	if next != nil {
+		d.handOver(next)
+		d.log.Info("beginning again", "reason", next.life.why)
+		return next
+	}
+	d.discard()
 	d.log.Info("stopped")
+	return nil
 }
 
 // within says whether f returned in time.
@@ -226,7 +263,7 @@ func within(limit time.Duration, f func()) bool {
 }
 
 func (d *daemon) record(ctx context.Context, e event.Event) {
-	if err := d.journal.Record(ctx, e); err != nil {
+	if err := d.recorder.Record(ctx, e); err != nil {
 		d.log.Error("record event", "type", e.Type, "error", err)
 	}
 }

@@ -45,7 +45,7 @@ func (d *daemon) assembleIdentity(chip *tpm.Lazy, boot *bootState, fleetTime fun
 		},
 		TPM:       &deviceKeys{chip: chip, store: idstore.Open(p.State), trust: p.Trust, approvals: approvalsOf(p.Release)},
 		Registrar: c.Registrar, ServerName: c.ServerName, SerialFile: c.SerialFile,
-		Recorder: d.journal, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
+		Recorder: d.recorder, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
 	})
 	d.add("identity", slowBound, who.Run)
 	return who

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,22 +20,44 @@ import (
 // memoryJournalBytes bounds a record that is kept in memory only.
 const memoryJournalBytes = 1 << 20
 
-func (d *daemon) journalConfig(dir string) journal.Config {
+func (d *daemon) journalConfig() journal.Config {
 	return journal.Config{
-		Dir: dir, Source: d.source, Boot: d.boot, Monotonic: bootclock.Now, MaxBytes: d.config.Journal.MaxBytes, Log: d.log,
+		Source: d.source, Boot: d.boot, Monotonic: bootclock.Now, MaxBytes: d.config.Journal.MaxBytes, Log: d.log,
 		Alive: d.alive("journal"),
+		Note:  func(ctx context.Context, e event.Event) error { return d.recorder.Record(ctx, e) },
 	}
 }
 
-func (d *daemon) openJournal(dir string) (*journal.Journal, error) {
-	return journal.Open(d.journalConfig(dir))
+// openJournal opens the journal on the disk, or begins another in its place where
+// this life was begun for that.
+func (d *daemon) openJournal() error {
+	c := d.journalConfig()
+	c.Dir = filepath.Join(d.config.Paths.State, "journal")
+	c.Anew, c.AtLeast, c.Since = d.life.anew, d.life.atLeast, d.life.since
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return err
+	}
+	j, err := journal.Open(c)
+	if err != nil {
+		return err
+	}
+	d.journal, d.life.anew = j, ""
+	return nil
 }
 
-// openMemoryJournal opens a record that ends with the daemon.
-func (d *daemon) openMemoryJournal() (*journal.Journal, error) {
-	c := d.journalConfig("")
-	c.FS, c.MaxBytes = wal.Memory(), memoryJournalBytes
-	return journal.Open(c)
+// openMemoryJournal opens a record that ends with the daemon. Its epoch is one
+// that no disk has: what has a place in it is not mistaken for something else.
+func (d *daemon) openMemoryJournal() error {
+	c := d.journalConfig()
+	d.memory = wal.Memory()
+	c.FS, c.MaxBytes = d.memory, memoryJournalBytes
+	c.AtLeast = event.FirstVolatile + rand.Uint64N(event.EndVolatile-event.FirstVolatile)
+	j, err := journal.Open(c)
+	if err != nil {
+		return err
+	}
+	d.journal = j
+	return nil
 }
 
 // alive is a role's way to say that it makes progress. The board is made after

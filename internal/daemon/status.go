@@ -8,6 +8,7 @@ import (
 
 	"ward/internal/agent/health"
 	"ward/internal/agent/identity"
+	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
 	"ward/internal/trust/finding"
@@ -21,7 +22,10 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 		Boot: d.boot, Tenant: d.source.Tenant, Device: d.source.Device, Mode: "enforcing",
 		Journal: localapi.Journal{
 			Epoch: j.Epoch, Sequence: j.Sequence, Durable: j.Durable, Acknowledged: j.Acknowledged, Head: j.Head.String(),
-			Bytes: j.Bytes, MaxBytes: j.MaxBytes, Lost: j.Lost, Error: j.Error,
+			Bytes: j.Bytes, MaxBytes: j.MaxBytes, Unconfirmed: j.Unconfirmed, Lost: j.Lost, Error: j.Error, Memory: d.unkept != nil,
+			Flash: localapi.Flash{
+				Today: int64(j.Flash.Today), ElapsedSeconds: j.Flash.Elapsed, Before: int64(j.Flash.Before), Total: int64(j.Flash.Total), Budget: journal.FlashBudget,
+			},
 		},
 		Identity: describeIdentity(id),
 		Volumes:  d.volumeStatus(),
@@ -42,10 +46,8 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 	for _, r := range d.health.Roles() {
 		s.Roles = append(s.Roles, localapi.Role{Name: r.Name, State: r.State, Progress: r.Progress, Detail: r.Detail})
 	}
-	s.Findings, s.Incidents = c.Active()
-	if s.Findings == nil {
-		s.Findings = []finding.Finding{}
-	}
+	held, incidents := c.Active()
+	s.Findings, s.Incidents = describeConditions(held), incidents
 	if s.Incidents == nil {
 		s.Incidents = []finding.Finding{}
 	}

@@ -21,7 +21,7 @@ import (
 func (d *daemon) assembleUpdate(chip *tpm.Lazy, boot *bootState) *updategate.Gate {
 	c := updategate.Config{
 		Verdict: verdict{boot.attester}, Automatic: d.config.Update.Automatic(), State: filepath.Join(d.config.Paths.State, "update.json"),
-		Recorder: d.journal, Alive: d.alive("updategate"), Log: d.log.With("role", "updategate"),
+		Recorder: d.recorder, Alive: d.alive("updategate"), Log: d.log.With("role", "updategate"),
 	}
 	key, err := anchors.PolicyKey(filepath.Join(d.config.Paths.Trust, "policy"))
 	switch {

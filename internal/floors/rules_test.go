@@ -70,6 +70,8 @@ var arrows = map[string][]string{
 	"daemon":          {"config"},
 	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
 	"lab":             {"*"},
+	// the counters' names are those of the policies, the TPM's clock is the quotes'; a judgement is a finding
+	"trust/checkpoint": {"trust/policy", "trust/quote", "trust/event", "trust/finding"},
 	// a volume that did not open is a finding
 	"trust/volume": {"trust/finding"},
 }

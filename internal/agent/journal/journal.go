@@ -25,6 +25,8 @@ var (
 	ErrForeignHead = errors.New("the receipt names a record that this journal does not hold")
 	// ErrEpoch: the receipt is for another life of the journal.
 	ErrEpoch = errors.New("the receipt is for another epoch of the journal")
+	// ErrClosed: the journal was closed; another may lie in its place.
+	ErrClosed = errors.New("the journal is closed")
 )
 
 // subject is what the journal's own findings are about.
@@ -46,6 +48,15 @@ type Config struct {
 	Log       *slog.Logger
 	FS        wal.FS // where the segments lie; Dir when nil
 	Alive     func() // told that Run makes progress; may be nil
+	// Anew says why the journal that lies in Dir is put aside and another begun;
+	// empty: it is gone on with. What stands in it behind Since is of this run of
+	// the daemon and is recorded again.
+	Anew  string
+	Since uint64
+	// AtLeast is the least epoch of a journal that is begun.
+	AtLeast uint64
+	// Note takes what Run has to tell; nil: Record.
+	Note func(ctx context.Context, e event.Event) error
 }
 
 // Journal is an open journal.
@@ -53,9 +64,12 @@ type Journal struct {
 	c   Config
 	log *wal.Log
 
+	gate   sync.RWMutex // held while the disk is used, so that nothing is written behind Close
+	closed bool
+
 	mu      sync.Mutex
 	state   state
-	saved   []byte     // the state file's content
+	saved   []byte     // the state that was written, without what is counted
 	dirty   bool       // the state should be written soon
 	head    chain.Hash // of the newest record
 	found   uint64     // the newest record when the journal was opened
@@ -64,6 +78,9 @@ type Journal struct {
 	lost    int    // events that found no room in memory
 	failing bool   // the condition is raised
 
+	why      string // the journal was begun
+	reserved bool   // the state's epoch is that of the journal to begin
+	watch    watch
 	overflow time.Time // when events were last said to have lost their content
 	shed     int       // since then
 }
@@ -77,124 +94,10 @@ type Status struct {
 	Head         chain.Hash `json:"head"`
 	Bytes        int64      `json:"bytes"`
 	MaxBytes     int64      `json:"maxBytes"`
-	Written      uint64     `json:"written"` // bytes since the daemon's start
-	Lost         int        `json:"lost"`    // events that could not be kept
+	Unconfirmed  int64      `json:"unconfirmed"` // bytes of what the fleet has not confirmed
+	Flash        Flash      `json:"flash"`
+	Lost         int        `json:"lost"` // events that could not be kept
 	Error        string     `json:"error,omitempty"`
-}
-
-// Open opens the journal or begins one, and records what it found: a new begin,
-// an unfinished end, damage.
-func Open(c Config) (*Journal, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Alive == nil {
-		c.Alive = func() {}
-	}
-	ownDir := c.FS == nil
-	if ownDir {
-		c.FS = wal.Dir(c.Dir)
-	}
-	if c.MaxBytes == 0 {
-		c.MaxBytes = DefaultBytes
-	}
-	j := &Journal{c: c, changed: make(chan struct{})}
-	known, err := j.loadState()
-	if err != nil {
-		return nil, err
-	}
-	var begun []event.Event
-	if ownDir {
-		if begun, err = j.putForeignAside(); err != nil {
-			return nil, err
-		}
-	}
-	found, err := j.openLog(known)
-	if err != nil {
-		return nil, err
-	}
-	begun = append(found, begun...)
-	for _, e := range begun {
-		if err := j.Record(context.Background(), e); err != nil {
-			c.Log.Error("record the journal's state", "error", err)
-		}
-	}
-	// What the last run may have left without a sync is written again now, so
-	// that it can be read.
-	if err := j.log.Sync(); err != nil {
-		c.Log.Debug("sync journal", "error", err) // Run raises the condition
-	}
-	j.told = j.log.Newest()
-	return j, nil
-}
-
-// openLog opens the segments and decides the epoch: that of the segments; where
-// there are none, one more than the state file knows.
-func (j *Journal) openLog(known bool) ([]event.Event, error) {
-	var newest []byte
-	var kind wal.Kind
-	log, scan, err := wal.Open(j.c.FS, wal.Options{
-		Epoch: j.state.Epoch + 1, MaxBytes: j.c.MaxBytes,
-		Known: wal.Place{Epoch: j.state.Epoch, Sequence: j.state.Durable},
-		Each: func(r wal.Record) error {
-			newest, kind = append(newest[:0], r.Payload...), r.Kind
-			return nil
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	j.log = log
-	if scan.Last > 0 {
-		if j.head, err = hashOf(wal.Record{Sequence: scan.Last, Kind: kind, Payload: newest}); err != nil {
-			return nil, err
-		}
-	}
-	j.found, j.told = scan.Last, log.Durable()
-	last, damage := j.state.Epoch, append(scan.Damage, j.missing(scan)...)
-	if log.Epoch() != last {
-		j.state, j.dirty = state{Epoch: log.Epoch()}, true
-	}
-	var found []event.Event
-	if scan.Epoch == 0 {
-		detail := fmt.Sprintf("epoch %d: first start, or the state partition was erased", log.Epoch())
-		if known {
-			detail = fmt.Sprintf("epoch %d: the journal of epoch %d is gone", log.Epoch(), last)
-		}
-		found = append(found, incident(finding.JournalReset, detail))
-	}
-	if scan.Torn != nil {
-		found = append(found, incident(finding.JournalTorn, scan.Torn.String()))
-	}
-	for _, text := range j.tell(damage) {
-		found = append(found, incident(finding.JournalCorrupt, text))
-	}
-	if err := j.saveState(); err != nil {
-		j.c.Log.Error("save the journal's state", "error", err)
-	}
-	return found, nil
-}
-
-// missing compares the segments with the state file: records that were durable
-// and are not at the end, or that were neither confirmed nor dropped and are
-// not at the begin. The next record comes behind what is missing, so that no
-// number is used twice.
-func (j *Journal) missing(scan wal.Scan) []wal.Damage {
-	var out []wal.Damage
-	lack := func(first, last uint64) {
-		out = append(out, wal.Damage{Segment: stateFile, Reason: fmt.Sprintf("records %d to %d were durable and are missing", first, last)})
-	}
-	if scan.Epoch == 0 || scan.Epoch != j.state.Epoch {
-		return nil
-	}
-	if before := max(j.state.Acknowledged, j.state.Gone) + 1; scan.First > before {
-		lack(before, scan.First-1)
-	}
-	if scan.Last < j.state.Durable {
-		lack(scan.Last+1, j.state.Durable)
-		j.head = j.state.Head
-	}
-	return out
 }
 
 func incident(code finding.Code, detail string) event.Event {
@@ -211,7 +114,7 @@ func (j *Journal) Record(_ context.Context, e event.Event) error {
 		return err
 	}
 	if e.Severity >= finding.High {
-		if err := j.log.Sync(); err != nil {
+		if err := j.sync(); err != nil {
 			j.c.Log.Debug("sync journal", "error", err) // Run raises the condition
 		}
 	}
@@ -221,7 +124,22 @@ func (j *Journal) Record(_ context.Context, e event.Event) error {
 	return nil
 }
 
+// sync makes what was recorded durable.
+func (j *Journal) sync() error {
+	j.gate.RLock()
+	defer j.gate.RUnlock()
+	if j.closed {
+		return ErrClosed
+	}
+	return j.log.Sync()
+}
+
 func (j *Journal) append(e event.Event) error {
+	j.gate.RLock()
+	defer j.gate.RUnlock()
+	if j.closed {
+		return fmt.Errorf("record event: %w", ErrClosed)
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if e.Time.IsZero() {
@@ -266,6 +184,11 @@ func (j *Journal) wake() {
 // while the disk fails, those in memory as well. One that lost its content has
 // no Bytes.
 func (j *Journal) Read(_ context.Context, after uint64, limit int) ([]event.Record, error) {
+	j.gate.RLock()
+	defer j.gate.RUnlock()
+	if j.closed {
+		return nil, ErrClosed
+	}
 	records, err := j.log.Read(after, limit)
 	out := make([]event.Record, 0, len(records))
 	for _, r := range records {
@@ -358,10 +281,17 @@ func (j *Journal) Acknowledge(epoch, sequence uint64, head chain.Hash) error {
 		if sequence == acknowledged {
 			return nil // recycled since
 		}
+		if newest := j.log.Next() - 1; sequence > newest {
+			return fmt.Errorf("%w: record %d is ahead of the newest, %d: %w", ErrForeignHead, sequence, newest, chain.ErrFork)
+		}
 		return fmt.Errorf("%w: sequence %d", ErrForeignHead, sequence)
 	}
-	if h, err := hashOf(records[0]); err != nil || h != head {
-		return fmt.Errorf("%w: sequence %d has %s, the receipt says %s", ErrForeignHead, sequence, h, head)
+	h, err := hashOf(records[0])
+	if err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	if h != head {
+		return fmt.Errorf("%w: sequence %d has %s, the receipt says %s: %w", ErrForeignHead, sequence, h, head, chain.ErrFork)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -371,13 +301,23 @@ func (j *Journal) Acknowledge(epoch, sequence uint64, head chain.Hash) error {
 	return nil
 }
 
+// Since is the sequence behind which the records are of this run of the daemon
+// and not confirmed by the fleet.
+func (j *Journal) Since() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return max(j.found, j.state.Acknowledged)
+}
+
 // Status says how the journal is.
 func (j *Journal) Status() Status {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.count(time.Now())
 	s := Status{
 		Epoch: j.state.Epoch, Sequence: j.log.Next() - 1, Durable: j.log.Durable(), Acknowledged: j.state.Acknowledged,
-		Head: j.head, Bytes: j.log.Size(), MaxBytes: j.c.MaxBytes, Written: j.log.Written(), Lost: j.lost,
+		Head: j.head, Bytes: j.log.Size(), MaxBytes: j.c.MaxBytes, Unconfirmed: j.log.Behind(j.state.Acknowledged),
+		Flash: j.state.Flash, Lost: j.lost,
 	}
 	if err := j.log.Failing(); err != nil {
 		s.Error = err.Error()
@@ -385,10 +325,17 @@ func (j *Journal) Status() Status {
 	return s
 }
 
-// Close makes everything durable and closes the journal.
+// Close makes everything durable and closes the journal: nothing is written to
+// its folder afterwards.
 func (j *Journal) Close() error {
+	j.gate.Lock()
+	defer j.gate.Unlock()
+	if j.closed {
+		return nil
+	}
+	j.closed = true
 	err := j.log.Close()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return errors.Join(err, j.saveState())
+	return errors.Join(err, j.saveState(false))
 }

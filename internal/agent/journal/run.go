@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,8 +41,9 @@ func (j *Journal) Run(ctx context.Context) error {
 			return nil
 		case <-flush.C:
 			j.flush(ctx)
+			j.look(ctx)
 		case <-save.C:
-			j.save(false)
+			j.save()
 		case <-verify.C:
 			j.verify(ctx)
 		}
@@ -50,19 +52,24 @@ func (j *Journal) Run(ctx context.Context) error {
 }
 
 // save writes the state if there is a reason to.
-func (j *Journal) save(always bool) {
+func (j *Journal) save() {
+	j.gate.RLock()
+	defer j.gate.RUnlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !j.dirty && !always {
+	if !j.dirty || j.closed {
 		return
 	}
-	if err := j.saveState(); err != nil {
+	if err := j.saveState(false); err != nil {
 		j.c.Log.Warn("save the journal's state", "error", err)
 	}
 }
 
 func (j *Journal) flush(ctx context.Context) {
-	err := j.log.Sync()
+	err := j.sync()
+	if errors.Is(err, ErrClosed) {
+		return
+	}
 	j.mu.Lock()
 	j.wake()
 	j.mu.Unlock()
@@ -87,7 +94,12 @@ func (j *Journal) room() error {
 	if j.log.Size() <= j.c.MaxBytes && j.log.Failing() == nil {
 		return nil
 	}
-	j.save(false)
+	j.save()
+	j.gate.RLock()
+	defer j.gate.RUnlock()
+	if j.closed {
+		return ErrClosed
+	}
 	shed, err := j.log.Room(j.Acknowledged(), shedding)
 	j.mu.Lock()
 	j.shed += shed
@@ -99,7 +111,7 @@ func (j *Journal) room() error {
 		}
 		j.mu.Lock()
 		j.state.Gone, j.dirty = max(j.state.Gone, last), true
-		err = j.saveState()
+		err = j.saveState(false)
 		j.mu.Unlock()
 		if err == nil {
 			err = j.log.DropOldest()
@@ -160,7 +172,7 @@ func (j *Journal) verify(ctx context.Context) {
 
 // note records an event of the journal's own.
 func (j *Journal) note(ctx context.Context, e event.Event) {
-	if err := j.Record(ctx, e); err != nil {
+	if err := j.c.Note(ctx, e); err != nil {
 		j.c.Log.Error("record the journal's state", "error", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"ward/internal/device/statefile"
 	"ward/internal/device/wal"
 	"ward/internal/format/chain"
+	"ward/internal/trust/event"
 )
 
 // state is what the journal keeps beside its segments; a journal in memory,
@@ -23,6 +24,8 @@ type state struct {
 	Durable      uint64     `json:"durable"` // a record that was durable when this was written
 	Head         chain.Hash `json:"head"`    // its hash
 	Told         []string   `json:"told"`    // damage that was recorded
+	Flash        Flash      `json:"flash"`   // written with the rest, and never for its own sake
+	Again        *again     `json:"again,omitempty"`
 }
 
 // stateFile lies beside the segments; its name is not a segment's.
@@ -45,38 +48,49 @@ func (j *Journal) loadState() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := json.Unmarshal(b, &j.state); err != nil {
+	if err = json.Unmarshal(b, &j.state); err == nil && event.Volatile(j.state.Epoch) {
+		err = fmt.Errorf("epoch %d, want that of a journal on a disk", j.state.Epoch)
+	}
+	if err != nil {
 		j.c.Log.Warn("the journal's state file cannot be read; it is written anew", "error", err)
 		j.state = state{}
 		return false, nil
 	}
-	j.saved = b
 	return true, nil
 }
 
-// saveState writes the state where it changed. The caller holds the lock or is
-// alone.
-func (j *Journal) saveState() error {
+// saveState writes the state where it changed, or always. The caller holds the
+// lock or is alone.
+func (j *Journal) saveState(always bool) error {
 	if j.c.Dir == "" {
 		return nil
 	}
 	if newest := j.log.Durable(); newest > 0 && newest == j.log.Next()-1 {
 		j.state.Durable, j.state.Head = newest, j.head
 	}
-	b, err := json.Marshal(j.state)
+	plain := j.state
+	plain.Flash = Flash{}
+	b, err := json.Marshal(plain)
 	if err != nil {
 		return fmt.Errorf("encode the journal's state: %w", err)
 	}
-	b = append(b, '\n')
-	if j.dirty = false; bytes.Equal(b, j.saved) {
+	if j.dirty = false; bytes.Equal(b, j.saved) && !always {
 		return nil
 	}
-	if err := statefile.Write(filepath.Join(j.c.Dir, stateFile), b); err != nil {
+	if err := j.writeState(); err != nil {
 		j.dirty = true
 		return err
 	}
 	j.saved = b
 	return nil
+}
+
+func (j *Journal) writeState() error {
+	b, err := json.Marshal(j.state)
+	if err != nil {
+		return fmt.Errorf("encode the journal's state: %w", err)
+	}
+	return statefile.Write(filepath.Join(j.c.Dir, stateFile), append(b, '\n'))
 }
 
 // tell returns what of the damage was not recorded before, and remembers it.

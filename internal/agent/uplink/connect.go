@@ -90,6 +90,9 @@ func (u *Uplink) presence(state string) presence.Status {
 	s := u.config.Birth()
 	s.State, s.Tenant, s.Device, s.Epoch = state, u.config.Tenant, u.config.Device, u.config.Epoch
 	s.WorryAfterSeconds = int(u.config.WorryAfter.Round(time.Second) / time.Second)
+	if state == presence.Online {
+		s.Keys = u.keys()
+	}
 	if state != presence.Lost {
 		now := time.Now().UTC()
 		s.Time = &now

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ward/internal/agent/uplink"
+	"ward/internal/contracttest"
 	"ward/internal/device/mqtt"
 	"ward/internal/format/chain"
 	"ward/internal/format/dsse"
@@ -61,7 +62,7 @@ func (m *memory) Record(_ context.Context, e event.Event) error {
 func (m *memory) add(t testing.TB, n int) {
 	t.Helper()
 	for range n {
-		if err := m.Record(t.Context(), event.Event{Type: event.BootVerdict, Severity: finding.Info}); err != nil {
+		if err := m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: finding.Info, Report: []byte(`{"session":3}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -100,7 +101,7 @@ func (m *memory) Acknowledge(epoch, sequence uint64, head chain.Hash) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if sequence > uint64(len(m.records)) || m.records[sequence-1].Hash != head {
-		return errors.New("the head is not this journal's")
+		return fmt.Errorf("the head is not this journal's: %w", chain.ErrFork)
 	}
 	m.acked = max(m.acked, sequence)
 	return nil
@@ -282,7 +283,11 @@ func (n *net) take(c *conn, m message) {
 		n.t.Errorf("record %d does not follow", sequence)
 	}
 	n.last, n.head = sequence, hash
-	c.push(n.receipt(sequence, hash))
+	answer := n.receipt(sequence, hash)
+	if err := contracttest.Check(answer.Topic, answer.Payload); err != nil {
+		n.t.Error(err)
+	}
+	c.push(answer)
 }
 
 func (n *net) receipt(sequence uint64, head chain.Hash) mqtt.Message {
@@ -335,6 +340,9 @@ func (c *conn) Send(topic string, retain bool, payload []byte) (mqtt.Delivery, e
 	tenant, device, kind, err := presence.ParseTopic(topic)
 	if err != nil || tenant != "acme" || device != "pump-1" || len(payload) > presence.MaxPayload {
 		c.net.t.Errorf("message on %s with %d bytes: %v", topic, len(payload), err)
+	}
+	if err := contracttest.Check(topic, payload); err != nil {
+		c.net.t.Error(err)
 	}
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
@@ -430,6 +438,6 @@ func config(t testing.TB, m *memory, n *net) uplink.Config {
 		Birth: func() presence.Status {
 			return presence.Status{Boot: boot, Session: 3, Release: "4.2.0", Version: "0.1", Capabilities: []string{"ima"}}
 		},
-		Receipts: keys, Journal: m, Recorder: m, Credentials: &credentials{}, Connect: n.connect,
+		Receipts: func() *dsse.Keyring { return keys }, Journal: m, Recorder: m, Credentials: &credentials{}, Connect: n.connect,
 	}
 }

@@ -69,7 +69,7 @@ func newRig(t testing.TB, p *mqtttest.PKI, addresses []string, fleetAt string, c
 	r.config = uplink.Config{
 		Brokers: addresses, ServerName: mqtttest.ServerName, Tenant: "acme", Device: "pump-1", Epoch: j.Epoch(),
 		Birth:    func() presence.Status { return presence.Status{Boot: boot, Session: 3, Version: "0.1"} },
-		Receipts: receipts, Journal: j, Recorder: j, Credentials: fixed{p.Client(t, "pump-1")}, KeepAlive: time.Second, LastRetry: 2 * time.Second, Connect: r.connect,
+		Receipts: func() *dsse.Keyring { return receipts }, Journal: j, Recorder: j, Credentials: fixed{p.Client(t, "pump-1")}, KeepAlive: time.Second, LastRetry: 2 * time.Second, Connect: r.connect,
 	}
 	if change != nil {
 		change(&r.config)

@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"ward/internal/device/mqtt"
+	"ward/internal/format/chain"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
+	"ward/internal/trust/rotation"
 )
 
 // ackTime is how long the broker may take to acknowledge a message.
@@ -324,8 +326,8 @@ func (s *session) repeat() {
 	s.cursor, s.lastResend = acknowledged, time.Now()
 }
 
-// receive takes a message from above: a question (challenged), a receipt or
-// nothing. Of a receipt it checks, in this order: the topic; signature, form and addressee (trust/receipt); the epoch;
+// receive takes a message from above: a question (challenged), a receipt, a
+// rotation of receipt keys (rotated) or nothing. Of a receipt it checks, in this order: the topic; signature, form and addressee (trust/receipt); the epoch;
 // whether it is newer than the last; the chain head, by the journal.
 func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	u := s.u
@@ -340,7 +342,10 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 		u.invalid.report(ctx, u, finding.LinkReceiptInvalid, fmt.Errorf("message on topic %.200q, which is not this device's", m.Topic))
 		return
 	}
-	v, err := receipt.Verify(m.Payload, u.config.Receipts, u.config.Tenant, u.config.Device)
+	v, err := receipt.Verify(m.Payload, u.config.Receipts(), u.config.Tenant, u.config.Device)
+	if err != nil && s.rotated(ctx, rotation.Receipt, m.Payload) {
+		return
+	}
 	if err != nil {
 		u.invalid.report(ctx, u, finding.LinkReceiptInvalid, err)
 		return
@@ -348,11 +353,13 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	r := v.Receipt()
 	before := u.config.Journal.Acknowledged()
 	switch {
-	case r.Epoch < u.config.Epoch:
-		u.config.Log.Debug("receipt of an earlier epoch", "epoch", r.Epoch, "sequence", r.Sequence)
+	case r.Epoch < u.config.Epoch, event.Volatile(r.Epoch) && r.Epoch != u.config.Epoch:
+		u.config.Log.Debug("receipt of an earlier epoch, or of a journal in memory", "epoch", r.Epoch, "sequence", r.Sequence)
 		return
 	case r.Epoch > u.config.Epoch:
-		u.foreign.report(ctx, u, finding.LinkReceiptForeign, fmt.Errorf("receipt for record %d of epoch %d, and this journal is in epoch %d", r.Sequence, r.Epoch, u.config.Epoch))
+		err := fmt.Errorf("receipt for record %d of epoch %d, and this journal is in epoch %d", r.Sequence, r.Epoch, u.config.Epoch)
+		u.foreign.report(ctx, u, finding.LinkReceiptForeign, err)
+		u.config.Replaced(err.Error(), r.Epoch+1)
 		return
 	case r.Sequence < before:
 		u.config.Log.Debug("receipt of an earlier record", "sequence", r.Sequence, "confirmed", before)
@@ -360,6 +367,9 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	}
 	if err := u.config.Journal.Acknowledge(r.Epoch, r.Sequence, r.Head); err != nil {
 		u.foreign.report(ctx, u, finding.LinkReceiptForeign, err)
+		if errors.Is(err, chain.ErrFork) {
+			u.config.Replaced(err.Error(), r.Epoch+1)
+		}
 		return
 	}
 	now := time.Now()

@@ -4,7 +4,8 @@
 // nothing else frees a record: not the broker's acknowledgement, and not the
 // connection's end. Evidence goes up beside them, when the fleet asks for it and
 // now and then unasked; events go first. Nothing that comes down can do more than
-// free records and ask for evidence, which is bounded in number.
+// free records, ask for evidence, which is bounded in number, and give the keys
+// that sign these two their successors.
 package uplink
 
 import (
@@ -122,9 +123,10 @@ type Config struct {
 	// Birth gives boot, session, release, version and capabilities at the
 	// moment of a birth; the uplink fills in the rest.
 	Birth      func() presence.Status
-	Receipts   *dsse.Keyring // the fleet's receipt keys
-	Challenges *dsse.Keyring // the fleet's challenge keys; without any no question is heard
-	Attester   Attester      // makes evidence; nil: none goes up
+	Receipts   func() *dsse.Keyring // the fleet's receipt keys, as they are now
+	Challenges func() *dsse.Keyring // the fleet's challenge keys; without any no question is heard
+	Rotations  Rotations            // of both; nil: none is followed
+	Attester   Attester             // makes evidence; nil: none goes up
 	// EvidenceEvery is the wait between two documents that nobody asked for;
 	// DefaultEvidenceEvery if zero.
 	EvidenceEvery time.Duration
@@ -139,6 +141,11 @@ type Config struct {
 	// Outdated says that Credentials have something newer than a connection
 	// uses: it takes leave and connects with that. May be nil.
 	Outdated func(used *tls.Config) bool
+	// Replaced is told of a signed receipt that proves the journal to be an older
+	// copy or another one: the fleet holds a record of this epoch that the journal
+	// never held (Acknowledge gives chain.ErrFork), or one of a later epoch. Another
+	// journal has to be begun, of an epoch that is atLeast. May be nil.
+	Replaced func(detail string, atLeast uint64)
 	Alive    func() // called at least once a minute; may be nil
 	Log      *slog.Logger
 	// Connect opens a connection; nil for the real one.
@@ -171,6 +178,7 @@ type Uplink struct {
 	subscribed condition
 	invalid    limiter
 	foreign    limiter
+	unrotated  limiter // refused rotations
 	prover     prover
 	budget     budget
 	preference preference
@@ -188,11 +196,17 @@ func New(c Config) *Uplink {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Challenges == nil {
+		c.Challenges = func() *dsse.Keyring { return nil }
+	}
 	if c.Alive == nil {
 		c.Alive = func() {}
 	}
 	if c.Outdated == nil {
 		c.Outdated = func(*tls.Config) bool { return false }
+	}
+	if c.Replaced == nil {
+		c.Replaced = func(string, uint64) {}
 	}
 	if c.Outcome == nil {
 		c.Outcome = func(*tls.Config, bool) {}

@@ -282,39 +282,47 @@ func TestBadReceiptsFreeNothing(t *testing.T) {
 		name    string
 		message func(*net, *memory) mqtt.Message
 		want    string
+		atLeast uint64 // epoch that is asked for; 0: the journal is the right one
 	}{
-		{"signed by another key", func(n *net, m *memory) mqtt.Message { return n.sign(good(m), stranger) }, "[incident link.receipt-invalid]"},
+		{"signed by another key", func(n *net, m *memory) mqtt.Message { return n.sign(good(m), stranger) }, "[incident link.receipt-invalid]", 0},
 		{"for another device", func(n *net, m *memory) mqtt.Message {
 			r := good(m)
 			r.Device = "pump-2"
 			return n.sign(r, n.key)
-		}, "[incident link.receipt-invalid]"},
+		}, "[incident link.receipt-invalid]", 0},
 		{"no receipt at all", func(n *net, m *memory) mqtt.Message {
 			return mqtt.Message{Topic: "ward/v1/acme/pump-1/down/receipt", Payload: []byte("reboot now")}
-		}, "[incident link.receipt-invalid]"},
+		}, "[incident link.receipt-invalid]", 0},
 		{"on another topic", func(n *net, m *memory) mqtt.Message {
 			x := n.sign(good(m), n.key)
 			x.Topic = "ward/v1/acme/pump-1/down/command"
 			return x
-		}, "[incident link.receipt-invalid]"},
+		}, "[incident link.receipt-invalid]", 0},
 		{"head of another journal", func(n *net, m *memory) mqtt.Message {
 			r := good(m)
 			r.Head = chain.Next([]byte("other"))
 			return n.sign(r, n.key)
-		}, "[incident link.receipt-foreign-head]"},
+		}, "[incident link.receipt-foreign-head]", 2},
 		{"of a later epoch", func(n *net, m *memory) mqtt.Message {
 			r := good(m)
 			r.Epoch = 2
 			return n.sign(r, n.key)
-		}, "[incident link.receipt-foreign-head]"},
+		}, "[incident link.receipt-foreign-head]", 3},
+		{"of a journal in memory, which has ended", func(n *net, m *memory) mqtt.Message {
+			r := good(m)
+			r.Epoch = event.FirstVolatile + 5
+			return n.sign(r, n.key)
+		}, "[]", 0},
 		{"of a record that was not written", func(n *net, m *memory) mqtt.Message {
 			r := good(m)
 			r.Sequence = 5000
 			return n.sign(r, n.key)
-		}, "[incident link.receipt-foreign-head]"},
+		}, "[incident link.receipt-foreign-head]", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			run(t, nil, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {
+			var atLeast uint64
+			replaced := func(c *uplink.Config) { c.Replaced = func(_ string, n uint64) { atLeast = n } }
+			run(t, replaced, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {
 				n.mu.Lock()
 				n.noReceipt = true
 				n.mu.Unlock()
@@ -332,10 +340,13 @@ func TestBadReceiptsFreeNothing(t *testing.T) {
 				if m.Acknowledged() != confirmed {
 					t.Errorf("%d records were freed", m.Acknowledged())
 				}
+				if atLeast != c.atLeast {
+					t.Errorf("a journal of epoch %d at least is asked for, want %d", atLeast, c.atLeast)
+				}
 				time.Sleep(2 * time.Minute)
 				n.current().push(c.message(n, m))
 				time.Sleep(time.Second)
-				if got := m.findings(before); len(got) != 2 {
+				if got := m.findings(before); len(got) != 2 && c.want != "[]" {
 					t.Errorf("two minutes later: %v, want one more with their number", got)
 				}
 				n.current().push(n.sign(good(m), n.key))
@@ -442,7 +453,7 @@ func TestStopSendsWhatIsLeft(t *testing.T) {
 	run(t, nil, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {
 		time.Sleep(time.Second)
 		network, journal = n, m
-		if err := m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: 1}); err != nil {
+		if err := m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: 1, Report: []byte(`{"session":3}`)}); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 )
 
 // MaxSize bounds a state file, in bytes.
@@ -17,6 +18,12 @@ const MaxSize = 1 << 20
 // temporary is the suffix of a file that is being written; one that is found
 // was left by a power cut and is written over.
 const temporary = ".new"
+
+// written counts the bytes of Write; the flash wears whoever calls it.
+var written atomic.Uint64
+
+// Written is how many bytes Write has written since the program's start.
+func Written() uint64 { return written.Load() }
 
 // Write replaces the file's content and returns when it is durable.
 func Write(path string, content []byte) error {
@@ -27,7 +34,8 @@ func Write(path string, content []byte) error {
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	_, err = f.Write(content)
+	n, err := f.Write(content)
+	written.Add(uint64(n))
 	if err == nil {
 		err = f.Sync()
 	}

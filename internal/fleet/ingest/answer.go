@@ -21,26 +21,39 @@ func (i *Ingest) answer(ctx context.Context, conn *mqtt.Client) error {
 		return err
 	}
 	for _, d := range i.book.devices {
-		if !d.due {
-			continue
+		if !i.ready(d) {
+			continue // it does not accept the key yet
 		}
-		d.due = false
-		if i.config.ReceiptKey == nil || d.Sequence == 0 {
-			continue
+		for _, l := range d.strands() {
+			if err := i.receipt(ctx, conn, d, l); err != nil {
+				return err
+			}
 		}
-		now := time.Now().UTC()
-		envelope, err := receipt.Sign(receipt.Receipt{
-			Tenant: d.tenant, Device: d.name, Epoch: d.Epoch, Sequence: d.Sequence, Head: d.Head, Time: now,
-		}, i.config.ReceiptKey)
-		if err != nil {
-			return fmt.Errorf("answer %s: %w", d.name, err)
-		}
-		topic := presence.Topic(d.tenant, d.name, presence.Receipt)
-		if _, err := conn.Send(topic, false, envelope); err != nil {
-			d.due = true
-			return err
-		}
-		i.emit(ctx, []Received{{At: now, Kind: KindReceipt, Topic: topic, Tenant: d.tenant, Device: d.name, Sequence: d.Sequence}})
 	}
+	return nil
+}
+
+// receipt sends that of one line of a device, if it is due.
+func (i *Ingest) receipt(ctx context.Context, conn *mqtt.Client, d *device, l *strand) error {
+	if !l.due {
+		return nil
+	}
+	l.due = false
+	if i.config.ReceiptKey == nil || l.Sequence == 0 {
+		return nil
+	}
+	now := time.Now().UTC()
+	envelope, err := receipt.Sign(receipt.Receipt{
+		Tenant: d.tenant, Device: d.name, Epoch: l.Epoch, Sequence: l.Sequence, Head: l.Head, Time: now,
+	}, i.config.ReceiptKey)
+	if err != nil {
+		return fmt.Errorf("answer %s: %w", d.name, err)
+	}
+	topic := presence.Topic(d.tenant, d.name, presence.Receipt)
+	if _, err := conn.Send(topic, false, envelope); err != nil {
+		l.due = true
+		return err
+	}
+	i.emit(ctx, []Received{{At: now, Kind: KindReceipt, Topic: topic, Tenant: d.tenant, Device: d.name, Sequence: l.Sequence}})
 	return nil
 }

@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"ward/internal/device/mqtt"
@@ -23,13 +24,16 @@ const (
 	birthGrace = 10 * time.Second
 )
 
+// maxVolatile bounds the lives in memory that are followed of one device; the
+// newest are.
+const maxVolatile = 4
+
 // device is what the fleet knows of one device. The exported part is kept in
 // the state file.
 type device struct {
-	Epoch    uint64     `json:"epoch"`
-	Sequence uint64     `json:"sequence"`
-	Head     chain.Hash `json:"head"`
-	Session  uint64     `json:"session,omitempty"`
+	strand             // the journal on the device's disk
+	Volatile []*strand `json:"volatile,omitempty"` // its journals in memory, the newest last
+	Session  uint64    `json:"session,omitempty"`
 
 	tenant, name string
 	state        string    // of the last status
@@ -37,11 +41,62 @@ type device struct {
 	worryAfter   time.Duration
 	unborn       time.Time // first event without a birth
 	unbornTold   bool
-	ahead        map[place]chain.Hash  // records behind a gap
-	recent       map[uint64]chain.Hash // accepted records of this epoch
-	broken       bool                  // a gap was told and has not been mended
-	due          bool                  // a receipt is due
+	greeted      bool // it has been sent the rotations that it lacked
+	estranged    bool // it was told that the device does not accept the fleet's receipts
 }
+
+// strand is one line of records. A journal that a device keeps in memory, because
+// its disk cannot be used, is a line of its own: it neither follows the one on the
+// disk nor ends it.
+type strand struct {
+	Epoch    uint64     `json:"epoch"`
+	Sequence uint64     `json:"sequence"`
+	Head     chain.Hash `json:"head"`
+
+	ahead  map[place]chain.Hash  // records behind a gap
+	recent map[uint64]chain.Hash // accepted records of this epoch
+	broken bool                  // a gap was told and has not been mended
+	due    bool                  // a receipt is due
+}
+
+func (s *strand) remember() {
+	if s.recent == nil {
+		s.recent, s.ahead = make(map[uint64]chain.Hash), make(map[place]chain.Hash)
+	}
+}
+
+// line is the strand that an epoch belongs to.
+func (d *device) line(epoch uint64) *strand {
+	if !event.Volatile(epoch) {
+		return &d.strand
+	}
+	for _, s := range d.Volatile {
+		if s.Epoch == epoch {
+			s.remember()
+			return s
+		}
+	}
+	s := &strand{Epoch: epoch}
+	s.remember()
+	d.Volatile = append(d.Volatile[max(0, len(d.Volatile)+1-maxVolatile):], s)
+	return s
+}
+
+// known is the strand of an epoch, nil when there is none.
+func (d *device) known(epoch uint64) *strand {
+	if !event.Volatile(epoch) {
+		return &d.strand
+	}
+	for _, s := range d.Volatile {
+		if s.Epoch == epoch {
+			return s
+		}
+	}
+	return nil
+}
+
+// strands are all lines of the device.
+func (d *device) strands() []*strand { return append([]*strand{&d.strand}, d.Volatile...) }
 
 // place is a record's in a device's chain.
 type place struct{ epoch, sequence uint64 }
@@ -67,17 +122,17 @@ func (b *book) device(tenant, name string) *device {
 		b.devices[key] = d
 	}
 	d.tenant, d.name = tenant, name
-	if d.recent == nil {
-		d.recent, d.ahead = make(map[uint64]chain.Hash), make(map[place]chain.Hash)
-	}
+	d.remember()
 	return d
 }
 
 // dirty says whether a receipt is due.
 func (b *book) dirty() bool {
 	for _, d := range b.devices {
-		if d.due {
-			return true
+		for _, s := range d.strands() {
+			if s.due {
+				return true
+			}
 		}
 	}
 	return false
@@ -108,13 +163,17 @@ func (b *book) take(now time.Time, m mqtt.Message) (tell []Received, accepted []
 // hash is that of a record that was accepted lately; false when it is not known.
 func (b *book) hash(tenant, name string, epoch, sequence uint64) (chain.Hash, bool) {
 	d := b.devices[tenant+"/"+name]
-	if d == nil || epoch != d.Epoch || sequence == 0 {
+	if d == nil || sequence == 0 {
 		return chain.Hash{}, false
 	}
-	if sequence == d.Sequence {
-		return d.Head, true
+	s := d.known(epoch)
+	if s == nil || s.Epoch != epoch {
+		return chain.Hash{}, false
 	}
-	h, ok := d.recent[sequence]
+	if sequence == s.Sequence {
+		return s.Head, true
+	}
+	h, ok := s.recent[sequence]
 	return h, ok
 }
 
@@ -137,7 +196,9 @@ func (b *book) takeStatus(d *device, r Received, payload []byte) []Received {
 	switch s.State {
 	case presence.Online:
 		d.heard(r.At)
-		d.due = d.due || d.Sequence > 0 // tells the device where to go on
+		if l := d.known(s.Epoch); l != nil && l.Sequence > 0 {
+			l.due = true // tells the device where to go on
+		}
 	case presence.Lost:
 		tell = append(tell, r.found(finding.LinkSilence, "the connection of session %d ended without a farewell", s.Session))
 	}
@@ -162,27 +223,29 @@ func (b *book) takeEvent(d *device, r Received, payload []byte) (tell []Received
 	r.Kind, r.Event, r.Raw = KindEvent, e, payload
 	hash := chain.Next(payload)
 
-	if e.Epoch == d.Epoch && e.Sequence <= d.Sequence {
-		d.due = true // the device has not had our receipt
-		if known, ok := d.recent[e.Sequence]; ok && known != hash {
+	l := d.line(e.Epoch)
+	if e.Epoch == l.Epoch && e.Sequence <= l.Sequence {
+		l.due = true // the device has not had our receipt
+		if known, ok := l.recent[e.Sequence]; ok && known != hash {
 			return []Received{r.found(finding.LinkSequenceGap, "record %d of epoch %d came again with other content", e.Sequence, e.Epoch)}, nil
 		}
 		return nil, nil
 	}
-	known, toldBefore := d.ahead[place{e.Epoch, e.Sequence}]
+	known, toldBefore := l.ahead[place{e.Epoch, e.Sequence}]
 	toldBefore = toldBefore && known == hash
-	previous := *d
-	if err := b.follow(d, e, payload); err != nil {
-		return d.hold(r, hash, toldBefore, err), nil
+	previous := *l
+	if err := b.follow(l, e, payload); err != nil {
+		return l.hold(r, hash, toldBefore, err), nil
 	}
 	if !toldBefore {
 		tell = append(tell, r)
 	}
 	if previous.Sequence > 0 && e.Epoch > previous.Epoch {
 		tell = append(tell, r.found(finding.LinkSequenceGap, "the device began its journal anew: epoch %d follows %d, which is known up to record %d", e.Epoch, previous.Epoch, previous.Sequence))
-		clear(d.recent)
+		clear(l.recent)
+		maps.DeleteFunc(l.ahead, func(at place, _ chain.Hash) bool { return at.epoch < e.Epoch }) // it is never mended
 	}
-	d.accept(place{e.Epoch, e.Sequence}, hash)
+	l.accept(place{e.Epoch, e.Sequence}, hash)
 	return tell, payload
 }
 
@@ -194,49 +257,53 @@ func (b *book) takeShed(d *device, r Received, payload []byte) (tell []Received,
 		return []Received{r.found(finding.LinkMessageInvalid, "%v", err)}, nil
 	}
 	d.heard(r.At)
-	if s.Epoch != d.Epoch || s.Sequence != d.Sequence+1 {
-		d.due = d.due || s.Epoch == d.Epoch && s.Sequence <= d.Sequence
+	l := d.known(s.Epoch)
+	if l == nil || s.Epoch != l.Epoch || s.Sequence != l.Sequence+1 {
+		if l != nil {
+			l.due = l.due || s.Epoch == l.Epoch && s.Sequence <= l.Sequence
+		}
 		return nil, nil // where it belongs it is sent again
 	}
-	d.accept(place{s.Epoch, s.Sequence}, s.Hash)
+	l.remember()
+	l.accept(place{s.Epoch, s.Sequence}, s.Hash)
 	return []Received{r.found(finding.LinkSequenceGap, "record %d of epoch %d lost its content on the device for want of space", s.Sequence, s.Epoch)}, payload
 }
 
 // follow checks the record's place behind the last accepted one.
-func (b *book) follow(d *device, e event.Decoded, payload []byte) error {
-	if d.Sequence == 0 && e.Sequence > 1 && !b.adopt {
+func (b *book) follow(l *strand, e event.Decoded, payload []byte) error {
+	if l.Sequence == 0 && e.Sequence > 1 && !b.adopt {
 		return fmt.Errorf("%w: the device is new here and its chain begins before record %d of epoch %d; no receipt covers what was never here (wardfleet listen --adopt takes it over)", chain.ErrGap, e.Sequence, e.Epoch)
 	}
-	return chain.Resume(d.Epoch, d.Sequence, d.Head).Add(e.Link(), payload)
+	return chain.Resume(l.Epoch, l.Sequence, l.Head).Add(e.Link(), payload)
 }
 
 // hold tells of a record that does not follow; a gap is told once until it is
 // mended.
-func (d *device) hold(r Received, hash chain.Hash, toldBefore bool, err error) (tell []Received) {
+func (l *strand) hold(r Received, hash chain.Hash, toldBefore bool, err error) (tell []Received) {
 	at := place{r.Event.Epoch, r.Event.Sequence}
-	if !toldBefore && (!d.broken || errors.Is(err, chain.ErrFork)) {
+	if !toldBefore && (!l.broken || errors.Is(err, chain.ErrFork)) {
 		tell = append(tell, r.found(finding.LinkSequenceGap, "%v", err))
 	}
-	d.broken = true
+	l.broken = true
 	if !toldBefore {
 		r.Held = true
 		tell = append([]Received{r}, tell...)
 	}
-	if len(d.ahead) < maxAhead {
-		d.ahead[at] = hash
+	if len(l.ahead) < maxAhead {
+		l.ahead[at] = hash
 	}
 	return tell
 }
 
-func (d *device) accept(at place, hash chain.Hash) {
-	d.Epoch, d.Sequence, d.Head = at.epoch, at.sequence, hash
-	d.recent[at.sequence] = hash
-	delete(d.recent, at.sequence-min(at.sequence, maxRecent))
-	delete(d.ahead, at)
-	if len(d.ahead) == 0 {
-		d.broken = false
+func (l *strand) accept(at place, hash chain.Hash) {
+	l.Epoch, l.Sequence, l.Head = at.epoch, at.sequence, hash
+	l.recent[at.sequence] = hash
+	delete(l.recent, at.sequence-min(at.sequence, maxRecent))
+	delete(l.ahead, at)
+	if len(l.ahead) == 0 {
+		l.broken = false
 	}
-	d.due = true
+	l.due = true
 }
 
 func (d *device) heard(now time.Time) {

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -134,6 +135,108 @@ func TestChain(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A journal in memory begins at record 1 beside the one on the disk, which goes on
+// later; each has its own receipt, and nothing is an alarm.
+//
+// Verifies: SR-057
+func TestAJournalInMemoryIsALineOfItsOwn(t *testing.T) {
+	const one, two = event.FirstVolatile + 7_000_000_000, event.FirstVolatile + 5
+	disk, first, second := lifeOf(t, 3, 9), lifeOf(t, one, 9), lifeOf(t, two, 9)
+	fork := &life{t: t, epoch: one}
+	for range 9 {
+		fork.add("another history")
+	}
+	k := newBook(nil, true)
+	for i, s := range []struct {
+		payload []byte
+		want    string
+		lines   string
+	}{
+		{disk.records[4], "event 5", "5"},
+		{first.records[0], "event 1", "5 1"},
+		{first.records[1], "event 2", "5 2"},
+		{first.records[1], "", "5 2"},
+		{disk.records[5], "event 6", "6 2"},
+		{second.records[0], "event 1", "6 2 1"}, // a start with the disk still broken
+		{first.records[2], "event 3", "6 3 1"},  // late
+		{second.records[1], "event 2", "6 3 2"},
+		{second.records[3], "event 4 held, link.sequence-gap", "6 3 2"}, // within a line a gap is a gap
+		{second.records[2], "event 3", "6 3 3"},
+		{second.records[3], "", "6 3 4"},
+		{fork.records[3], "event 4 held, link.sequence-gap", "6 3 4"},
+		{disk.records[6], "event 7", "7 3 4"},
+	} {
+		tell, _ := k.take(start, up(s.payload))
+		d := k.devices["acme/pump-1"]
+		var lines []string
+		for _, l := range d.strands() {
+			lines = append(lines, fmt.Sprint(l.Sequence))
+		}
+		if got := strings.Join(lines, " "); told(tell) != s.want || got != s.lines {
+			t.Errorf("step %d: told %q, want %q; at records %s, want %s", i, told(tell), s.want, got, s.lines)
+		}
+	}
+	for _, known := range []*life{disk, first, second} {
+		if h, ok := k.hash("acme", "pump-1", known.epoch, 3); known != disk && (!ok || h != chain.Next(known.records[2])) {
+			t.Errorf("record 3 of epoch %d: %s, %v", known.epoch, h, ok)
+		}
+	}
+	if _, ok := k.hash("acme", "pump-1", event.FirstVolatile+1, 1); ok {
+		t.Error("a record of a line that there is not is known")
+	}
+
+	// The birth tells which line the device is in: that one is answered.
+	for _, l := range k.devices["acme/pump-1"].strands() {
+		l.due = false
+	}
+	b, err := presence.Encode(presence.Status{State: presence.Online, Tenant: "acme", Device: "pump-1", Boot: boot, Epoch: one, Session: 4, WorryAfterSeconds: 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.take(start, mqtt.Message{Topic: presence.Topic("acme", "pump-1", presence.State), Payload: b})
+	for _, l := range k.devices["acme/pump-1"].strands() {
+		if l.due != (l.Epoch == one) {
+			t.Errorf("behind a birth in epoch %d: line %d is due: %v", uint64(one), l.Epoch, l.due)
+		}
+	}
+
+	// The number of lines is bounded, and the state file keeps them.
+	for n := range uint64(9) {
+		k.take(start, up(lifeOf(t, event.FirstVolatile+100+n, 1).records[0]))
+	}
+	text, err := json.Marshal(k.devices["acme/pump-1"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again device
+	if err := json.Unmarshal(text, &again); err != nil {
+		t.Fatal(err)
+	}
+	if again.Epoch != 3 || again.Sequence != 7 || len(again.Volatile) != maxVolatile || again.Volatile[maxVolatile-1].Epoch != event.FirstVolatile+108 {
+		t.Errorf("kept is %s", text)
+	}
+}
+
+// What was held of an epoch that has ended is not waited for: gaps of the next one
+// are told.
+//
+// Verifies: SR-022 SR-056
+func TestAGapBehindAnEpochThatEndedIsTold(t *testing.T) {
+	k := newBook(nil, false)
+	a, b := lifeOf(t, 1, 5), lifeOf(t, 2, 5)
+	for _, s := range []struct {
+		payload []byte
+		want    string
+	}{
+		{a.records[0], "event 1"}, {a.records[3], "event 4 held, link.sequence-gap"}, {b.records[0], "event 1, link.sequence-gap"},
+		{b.records[2], "event 3 held, link.sequence-gap"}, {b.records[1], "event 2"}, {b.records[2], ""},
+	} {
+		if tell, _ := k.take(start, up(s.payload)); told(tell) != s.want {
+			t.Errorf("told %q, want %q", told(tell), s.want)
+		}
 	}
 }
 

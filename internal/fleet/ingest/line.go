@@ -23,8 +23,14 @@ func (r Received) Line() string {
 			if suffix, ok := strings.CutPrefix(r.Event.Type, "ward.finding."); ok && suffix != "incident" {
 				code += " " + suffix
 			}
+			if by := event.ReportLine(r.Event.Report); by != "" {
+				what += " (" + by + ")"
+			}
 		} else if len(r.Event.Report) > 0 {
 			what = event.ReportLine(r.Event.Report)
+		}
+		if r.Event.Repeated != nil {
+			what += " (" + r.Event.Repeated.String() + ")"
 		}
 		what = fmt.Sprintf("%s [%d/%d]", what, r.Event.Epoch, r.Event.Sequence)
 		if r.Held {

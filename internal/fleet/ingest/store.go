@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"ward/internal/fleet/files"
 )
@@ -73,7 +74,7 @@ func (s *store) load() (map[string]*device, error) {
 		return nil, fmt.Errorf("read state file %s: schema %d, want %d", s.path, st.Schema, stateSchema)
 	}
 	for name, d := range st.Devices {
-		if d == nil {
+		if d == nil || slices.Contains(d.Volatile, nil) {
 			return nil, fmt.Errorf("read state file %s: device %q is empty", s.path, name)
 		}
 	}

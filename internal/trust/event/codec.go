@@ -44,8 +44,9 @@ type wire struct {
 }
 
 type data struct {
-	Finding *finding.Finding `json:"finding,omitempty"`
-	Report  json.RawMessage  `json:"report,omitempty"`
+	Finding  *finding.Finding `json:"finding,omitempty"`
+	Report   json.RawMessage  `json:"report,omitempty"`
+	Repeated *Repeated        `json:"repeated,omitempty"`
 }
 
 // Encode writes an event at its place, in one line of JSON with keys in a
@@ -61,6 +62,9 @@ func Encode(e Event, s Stamp) ([]byte, error) {
 	if e.Finding != nil {
 		f := boundedFinding(*e.Finding)
 		w.Data.Finding = &f
+	}
+	if r := e.Repeated; r != nil {
+		w.Data.Repeated = &Repeated{Count: r.Count, First: moment(r.First), Last: moment(r.Last)}
 	}
 	if err := check(w, s.Source); err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)
@@ -100,7 +104,7 @@ func Parse(b []byte) (Decoded, error) {
 		return Decoded{}, fmt.Errorf("parse event: time: %w", err)
 	}
 	d := Decoded{
-		Event: Event{Type: w.Type, Time: when.UTC(), Subject: w.Subject, Severity: w.Severity, Finding: w.Data.Finding, Report: w.Data.Report},
+		Event: Event{Type: w.Type, Time: when.UTC(), Subject: w.Subject, Severity: w.Severity, Finding: w.Data.Finding, Report: w.Data.Report, Repeated: w.Data.Repeated},
 		Stamp: Stamp{Source: source, Epoch: w.Epoch, Sequence: w.Sequence, Boot: w.Boot, Monotonic: time.Duration(w.Mono), Prev: w.Prev},
 		ID:    w.ID,
 	}
@@ -150,6 +154,9 @@ func check(w wire, source Source) error {
 	}
 	if w.Data.Finding != nil && w.Data.Finding.Severity.String() == "none" {
 		return errors.New("no severity of the finding")
+	}
+	if r := w.Data.Repeated; r != nil && r.Count < 1 {
+		return fmt.Errorf("repeated %d times, want once at least", r.Count)
 	}
 	if r := bytes.TrimSpace(w.Data.Report); len(r) > 0 && r[0] != '{' {
 		return errors.New("report is not a JSON object")

@@ -22,7 +22,10 @@ const (
 	DaemonStarted   = "ward.daemon.started"
 	DaemonStopped   = "ward.daemon.stopped"
 	LinkConnected   = "ward.link.connected"
+	LinkKeyRotated  = "ward.link.key-rotated"      // a key of the fleet has its successor, and is accepted no more
+	ClockStepped    = "ward.clock.stepped"         // somebody set the wall clock
 	IdentityUsed    = "ward.identity.used"         // another program signs with a key of the device, for the first time in this boot
+	Checkpoint      = "ward.journal.checkpoint"    // the TPM certified the record up to a place (package checkpoint)
 	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
 	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out
 	Decommissioned  = "ward.device.decommissioned" // the last of a device's life
@@ -37,7 +40,29 @@ type Event struct {
 	Severity finding.Severity
 	Finding  *finding.Finding // of the finding types
 	Report   json.RawMessage  // of the other types: a JSON object, by type
+	Repeated *Repeated        // of one that stands for repetitions of an earlier event
 }
+
+// Repeated says that an event stands for several that were not recorded one by
+// one: the same thing again, or what exceeded a limit. The event's own fields
+// are those of the last of them.
+type Repeated struct {
+	Count int       `json:"count"` // how many, from 1
+	First time.Time `json:"first"` // by the wall clock, when the first of them happened
+	Last  time.Time `json:"last"`
+}
+
+// Epochs of a journal that is kept in memory, because its disk cannot be used,
+// lie between these bounds, the first included; those of a journal on a disk
+// are counted from 1 and stay below. A fleet follows such a life as a line of
+// its own beside the one on the disk.
+const (
+	FirstVolatile = 1 << 32
+	EndVolatile   = 1 << 52 // a JSON number holds it exactly
+)
+
+// Volatile says whether an epoch is that of a journal in memory.
+func Volatile(epoch uint64) bool { return epoch >= FirstVolatile }
 
 // Stamp is an event's place: whose, in which boot, where in the chain.
 type Stamp struct {

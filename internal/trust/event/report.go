@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // mainKey is what a report says first.
@@ -30,4 +31,13 @@ func ReportLine(report json.RawMessage) string {
 		}
 	}
 	return Visible(strings.Join(parts, ", "))
+}
+
+// String is the count for people: "41 times from 2026-11-24T01:01:23Z to 2026-11-24T01:02:03Z".
+func (r Repeated) String() string {
+	times := "times"
+	if r.Count == 1 {
+		times = "time"
+	}
+	return fmt.Sprintf("%d %s from %s to %s", r.Count, times, moment(r.First).Format(time.RFC3339), moment(r.Last).Format(time.RFC3339))
 }

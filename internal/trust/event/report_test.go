@@ -3,6 +3,7 @@ package event_test
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"ward/internal/trust/event"
 )
@@ -19,6 +20,18 @@ func TestReportLine(t *testing.T) {
 	} {
 		if got := event.ReportLine(json.RawMessage(report)); got != want {
 			t.Errorf("%s: %q, want %q", report, got, want)
+		}
+	}
+}
+
+func TestRepeatedInWords(t *testing.T) {
+	first := time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC)
+	for want, r := range map[string]event.Repeated{
+		"1 time from 2026-11-24T01:02:03Z to 2026-11-24T01:02:03Z":   {Count: 1, First: first, Last: first},
+		"41 times from 2026-11-24T01:02:03Z to 2026-11-24T01:02:43Z": {Count: 41, First: first, Last: first.Add(40 * time.Second)},
+	} {
+		if got := r.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
