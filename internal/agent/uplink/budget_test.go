@@ -1,10 +1,10 @@
 package uplink_test
 
 import (
-	"encoding/json"
+	"bytes"
 	"fmt"
+	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -196,16 +196,17 @@ func TestIdleDay(t *testing.T) {
 		if before > allowed {
 			t.Errorf("the first day took %d bytes", before)
 		}
-		report, err := json.Marshal(map[string]any{
-			"counter": "orderly", "value": 1 << 30, "sequence": 1 << 30, "head": strings.Repeat("0a", 32), "evidence": strings.Repeat("0b", 32),
-			"attest": strings.Repeat("x", 684), "signature": strings.Repeat("x", 172), // at their longest
-		})
+		golden, err := os.ReadFile("../../../docs/contract/event-journal-checkpoint.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkpoint, err := event.Parse(bytes.TrimSpace(golden))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 23 {
 			time.Sleep(time.Hour)
-			if err := m.Record(t.Context(), event.Event{Type: "ward.journal.checkpoint", Subject: "journal", Severity: finding.Info, Report: report}); err != nil {
+			if err := m.Record(t.Context(), event.Event{Type: checkpoint.Type, Subject: checkpoint.Subject, Severity: checkpoint.Severity, Report: checkpoint.Report}); err != nil {
 				t.Fatal(err)
 			}
 		}

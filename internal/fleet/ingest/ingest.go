@@ -104,7 +104,12 @@ func New(c Config) (*Ingest, error) {
 		store.close()
 		return nil, err
 	}
-	return &Ingest{config: c, book: newBook(devices, c.Adopt), store: store, out: make(chan Received, queue), hint: hint}, nil
+	b := newBook(devices, c.Adopt)
+	if err := store.resume(b, time.Now()); err != nil {
+		store.close()
+		return nil, err
+	}
+	return &Ingest{config: c, book: b, store: store, out: make(chan Received, queue), hint: hint}, nil
 }
 
 // Messages is what arrives, in order. It must be read, else listening stops;
