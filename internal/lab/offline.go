@@ -16,7 +16,7 @@ import (
 // A week of a busy device that nobody listens to: more than its journal holds.
 const (
 	weekDays   = 7
-	weekPerDay = 5000
+	weekPerDay = 4200
 	weekTime   = 10 * time.Minute
 )
 
