@@ -63,6 +63,7 @@ type Journal struct {
 	told    uint64 // the newest record that waiters were told of
 	lost    int    // events that found no room in memory
 	failing bool   // the condition is raised
+	gone    int    // damaged segments of which it was told that they are not kept
 
 	overflow time.Time // when events were last said to have lost their content
 	shed     int       // since then
@@ -79,6 +80,7 @@ type Status struct {
 	MaxBytes     int64      `json:"maxBytes"`
 	Written      uint64     `json:"written"` // bytes since the daemon's start
 	Lost         int        `json:"lost"`    // events that could not be kept
+	Kept         int        `json:"kept"`    // damaged segments that are kept aside
 	Error        string     `json:"error,omitempty"`
 }
 
@@ -378,6 +380,7 @@ func (j *Journal) Status() Status {
 	s := Status{
 		Epoch: j.state.Epoch, Sequence: j.log.Next() - 1, Durable: j.log.Durable(), Acknowledged: j.state.Acknowledged,
 		Head: j.head, Bytes: j.log.Size(), MaxBytes: j.c.MaxBytes, Written: j.log.Written(), Lost: j.lost,
+		Kept: j.log.Kept().Files,
 	}
 	if err := j.log.Failing(); err != nil {
 		s.Error = err.Error()
