@@ -3,7 +3,6 @@ package anchor_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -409,7 +408,7 @@ func TestNoHonestCourseLooksLikeAnAttack(t *testing.T) {
 		}
 		ends["checkpoints"] = len(d.checkpoints())
 	})
-	t.Log(fmt.Sprintf("seed %d: %v", seed, ends))
+	t.Logf("seed %d: %v", seed, ends)
 	if ends["checkpoints"] < 50 {
 		t.Errorf("the campaign took %d checkpoints only", ends["checkpoints"])
 	}
