@@ -6,6 +6,7 @@ SHELL := bash
 PROGRAMS := wardd wardctl wardunlock wardrelease wardfleet wardlab
 # Nothing of Ward uses cgo: with or without a C compiler the same is built and tested.
 export CGO_ENABLED := 0
+BIN := bin
 FUZZTIME ?= 10s
 SMOKE := 1000x
 BENCHTIME ?= 1s
@@ -14,7 +15,12 @@ VERSION ?= 0.1.0
 # HTTP/2 is left out: nothing here speaks it, and it is half a megabyte.
 BUILD := CGO_ENABLED=0 go build -tags nethttpomithttp2 -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X ward/internal/daemon.version=$(VERSION)'
 
-.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills bench microbench fuzz fuzz-smoke docs lint yocto-modules yocto-parse clean
+# What carries the connection of a device's programs, and not its work, is compiled
+# without inlining: a third of a megabyte.
+DEVICE := wardd wardctl wardunlock
+SMALL := -gcflags=net=-l -gcflags=net/http=-l -gcflags=crypto/tls=-l -gcflags=github.com/...=-l
+
+.PHONY: help deps build test fmt vet staticcheck unit nested peers device demo drills crash bench microbench fuzz fuzz-smoke raised docs lint yocto-modules yocto-parse clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,11 +29,14 @@ deps: ## install the Debian packages that are missing, or say which they are
 	@scripts/deps
 
 build: ## build the programs into bin/, static, stripped and without paths
-	@mkdir -p bin
-	@for p in $(PROGRAMS); do $(BUILD) -o bin/$$p ./cmd/$$p; done
-	@ls -l $(addprefix bin/,$(PROGRAMS)) | awk '{ printf "  %9d  %s\n", $$5, $$NF }'
+	@mkdir -p $(BIN)
+	@for p in $(PROGRAMS); do \
+		case " $(DEVICE) " in *" $$p "*) small='$(SMALL)' ;; *) small= ;; esac; \
+		$(BUILD) $$small -o $(BIN)/$$p ./cmd/$$p; \
+	done
+	@ls -l $(addprefix $(BIN)/,$(PROGRAMS)) | awk '{ printf "  %9d  %s\n", $$5, $$NF }'
 
-test: deps lint nested unit fuzz-smoke device ## run every check and test, with a boot of the virtual device
+test: deps lint nested unit fuzz-smoke raised device ## run every check and test, with a boot of the virtual device
 
 lint: fmt vet staticcheck ## check form: gofmt, vet, staticcheck
 
@@ -36,10 +45,10 @@ fmt:
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; fi
 
 vet:
-	@go vet -tags device ./...
+	@go vet -tags device,crash ./...
 
 staticcheck:
-	@go tool -modfile=tools/go.mod staticcheck -tags device ./...
+	@go tool -modfile=tools/go.mod staticcheck -tags device,crash ./...
 
 unit: ## run the unit tests: packages, commands, architecture rules, requirements, generated documents
 	@go test ./...
@@ -66,6 +75,9 @@ demo: deps ## show the main job on the virtual device: boot, verdict, three atta
 drills: deps ## run every attack drill, or those that DRILL names
 	@go run ./cmd/wardlab drill $(DRILL)
 
+crash: deps ## run the long campaigns against crashes, some quarter of an hour; WARD_SEED chooses another course
+	@go test -tags crash -count=1 -timeout 60m -v -run '^TestCrash' ./internal/device/wal ./internal/crash ./internal/agent/uplink
+
 bench: deps ## measure against the budgets and beside other programs, and print the table; docs/benchmarks.md reads it
 	@rm -f bin/bench.txt
 	@mkdir -p bin
@@ -80,6 +92,9 @@ fuzz: ## fuzz every parser for FUZZTIME each, and stop at the first input that f
 
 fuzz-smoke: ## fuzz every parser with a few inputs, as the tests do
 	@scripts/fuzz $(SMOKE)
+
+raised: ## prove that each finding has a test that fails when it is not raised
+	@go test -count=1 -timeout 20m -run '^TestEveryFindingIsRaised$$' ./internal/regulatory -prove
 
 docs: ## write the generated documents: FINDINGS.md, CONFIG.md, the manual pages
 	@WARD_DOCS=write go test -count=1 -run 'Current$$' ./internal/... ./cmd/...

@@ -111,6 +111,11 @@ func eventLine(e event.Decoded) string {
 		switch {
 		case e.Type == event.FindingCleared:
 			what = "cleared: " + what
+		case e.Type == event.FindingAcknowledged:
+			what = "acknowledged: " + what
+			if by := event.ReportLine(e.Report); by != "" {
+				what += ", " + by
+			}
 		case f.Detail != "":
 			what += ": " + f.Detail
 		}

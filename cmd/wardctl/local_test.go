@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,8 +23,9 @@ import (
 
 // Scripts about a daemon and its record. "record DIR" makes a journal of known
 // events, "more DIR" appends one to it, "daemon STATUS DIR [ANSWERS]" answers on
-// the socket "s" with the status of a JSON file, the events of a journal, and to
-// each confirmation of a release with the next line of a file,
+// the socket "s" with the status of a JSON file, the events of a journal, to
+// each confirmation of a release with the next line of a file, and notes which of
+// its findings are acknowledged,
 // "flip FILE OFFSET" turns a bit, "shorten FILE N" takes N bytes off the end.
 //
 // Verifies: SR-018
@@ -89,6 +93,32 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) > 2 {
 		config.Actions = confirmAnswers(ts, args[2])
 	}
+	var mu sync.Mutex
+	config.Status = func() localapi.Status {
+		mu.Lock()
+		defer mu.Unlock()
+		now := s
+		now.Findings = slices.Clone(s.Findings)
+		return now
+	}
+	config.Actions = append(config.Actions, localapi.AcknowledgeConditions(func(_ context.Context, by string, code finding.Code, subject string) ([]localapi.Condition, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if _, ok := finding.Lookup(code); !ok {
+			return nil, localapi.Refuse(http.StatusBadRequest, "there is no finding %q", code)
+		}
+		var out []localapi.Condition
+		for i := range s.Findings {
+			if c := &s.Findings[i]; c.Code == code && (subject == "" || c.Subject == subject) {
+				out = append(out, *c)
+				c.Acknowledged = &localapi.Acknowledgement{Time: when, By: "service"}
+			}
+		}
+		if len(out) == 0 {
+			return nil, localapi.Refuse(http.StatusConflict, "%s does not hold on this device", code)
+		}
+		return out, nil
+	}))
 	api := localapi.New(config)
 	done := make(chan error, 1)
 	go func() { done <- api.Run(ctx) }()

@@ -28,6 +28,9 @@ func newStatus() *cobra.Command {
 about it, whether the fleet is reached, and how the record is. The daemon answers
 through its local socket; no network is needed.
 
+A condition that was acknowledged (wardctl acknowledge) is marked, and counts as
+before: that it was seen mends nothing.
+
 Exit status: 0 nothing is wrong, 1 findings, 3 the boot could not be judged or
 the daemon does not answer.`,
 		Args: cobra.NoArgs,
@@ -92,10 +95,11 @@ func printStatus(w io.Writer, s localapi.Status) {
 	if len(s.Verdict.Claims) > 0 {
 		console.Row(w, "", "%s", claims(s.Verdict.Claims))
 	}
-	console.PrintFindings(w, "Findings", s.Findings)
+	console.PrintConditions(w, "Findings", s.Findings)
 	console.PrintFindings(w, "Incidents of this boot", s.Incidents)
 	fmt.Fprintln(w)
 	printLink(w, s.Link)
+	printSinks(w, s.Sinks)
 	printRecord(w, s.Journal)
 	printIdentity(w, s.Identity)
 	printUpdate(w, s.Update)
@@ -126,8 +130,23 @@ func printLink(w io.Writer, l localapi.Link) {
 	if l.LastEvidence != nil {
 		console.Row(w, "", "last evidence %s", moment(*l.LastEvidence))
 	}
+	if l.DailyBytes > 0 {
+		console.Row(w, "", "%d of %d KiB of the day's budget sent", l.SentToday>>10, l.DailyBytes>>10)
+	}
 	if l.Error != "" && l.State != "connected" {
 		console.Row(w, "", "%s", l.Error)
+	}
+}
+
+func printSinks(w io.Writer, sinks []localapi.Sink) {
+	for _, s := range sinks {
+		console.Row(w, "Sink", "%s: %s since %s, %d sent, %d behind", s.Name, s.State, moment(s.Since), s.Sent, s.Behind)
+		if s.Skipped > 0 {
+			console.Row(w, "", "%d events did not get there: the record had let them go", s.Skipped)
+		}
+		if s.Error != "" {
+			console.Row(w, "", "%s", s.Error)
+		}
 	}
 }
 

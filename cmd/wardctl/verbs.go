@@ -12,7 +12,7 @@ import (
 // verbs lists the program's verbs; each is made in a file of its own name.
 func verbs() []*cobra.Command {
 	return []*cobra.Command{
-		newStatus(), newEvents(), newJournal(), newUpdate(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence(),
+		newStatus(), newEvents(), newJournal(), newAcknowledge(), newExplain(), newUpdate(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence(),
 		identity.New(defaultSocket), factory.NewProvision(), factory.NewDecommission(),
 	}
 }

@@ -18,10 +18,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ward/internal/agent/localapi"
+	"ward/internal/contracttest"
 	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/format/dsse"
 	"ward/internal/scripttest"
 	"ward/internal/trust/appraisal/appraisaltest"
+	"ward/internal/trust/event"
+	"ward/internal/trust/presence"
 	"ward/internal/trust/release"
 )
 
@@ -32,7 +35,7 @@ var update = flag.Bool("update", false, "rewrite golden parts of the scripts")
 const patience = 20 * time.Second
 
 // Scripts on the programs as they ship: static, started as processes. Beside
-// its own files each has the folder paper: the securityfs and sysfs of a device
+// its own files each has the folder paper: the sysfs of a device
 // that booted what was released, its baseline and trust anchors, and its release
 // manifest, good and in every way bad.
 func TestScripts(t *testing.T) {
@@ -56,15 +59,16 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			return errors.Join(
-				os.CopyFS(filepath.Join(dir, "security"), kernel.SecurityFS()),
 				os.CopyFS(filepath.Join(dir, "sys"), kernel.SysFS()),
+				os.CopyFS(filepath.Join(dir, "sys", "kernel", "security"), kernel.SecurityFS()),
 			)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status": scripttest.Status,
-			"expand": expand,
-			"await":  await,
-			"stop":   stop,
+			"status":   scripttest.Status,
+			"expand":   expand,
+			"await":    await,
+			"stop":     stop,
+			"contract": contract,
 		},
 	})
 }
@@ -128,6 +132,21 @@ func paper(t *testing.T, d *appraisaltest.Device) map[string][]byte {
 		"empty":                 nil,
 		"schema":                sign(release.PayloadType, later, 1),
 		"type":                  sign("application/vnd.ward.receipt.v1+json", payload, 1),
+	}
+}
+
+// contract runs "contract FILE": each line of the file, an event as it is sent,
+// keeps the contract.
+func contract(ts *testscript.TestScript, _ bool, args []string) {
+	lines := 0
+	for l := range strings.Lines(ts.ReadFile(args[0])) {
+		e, err := event.Parse([]byte(strings.TrimSpace(l)))
+		ts.Check(err)
+		ts.Check(contracttest.Check(presence.Topic(e.Source.Tenant, e.Source.Device, presence.Event), []byte(strings.TrimSpace(l))))
+		lines++
+	}
+	if lines == 0 {
+		ts.Fatalf("%s has no event", args[0])
 	}
 }
 

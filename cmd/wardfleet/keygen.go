@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/internal/format/dsse"
+	"ward/internal/trust/rotation"
 )
 
 func newReceipt() *cobra.Command {
@@ -21,7 +22,7 @@ func newReceipt() *cobra.Command {
 		Short: "Keys for receipts",
 		Long:  "Keys for receipts, with which the fleet confirms what devices report.",
 	}
-	cmd.AddCommand(newKeygen("receipt", "Whoever has the private key can make devices forget events that the fleet never saw."))
+	cmd.AddCommand(newKeygen("receipt", "Whoever has the private key can make devices forget events that the fleet never saw."), newRotate(rotation.Receipt))
 	return cmd
 }
 
@@ -31,7 +32,7 @@ func newChallenge() *cobra.Command {
 		Short: "Keys for challenges",
 		Long:  "Keys for challenges, with which the fleet asks devices for evidence.",
 	}
-	cmd.AddCommand(newKeygen("challenge", "Whoever has the private key can make a device's TPM sign evidence, no more often than every ten seconds."))
+	cmd.AddCommand(newKeygen("challenge", "Whoever has the private key can make a device's TPM sign evidence, no more often than every ten seconds."), newRotate(rotation.Challenge))
 	return cmd
 }
 
@@ -80,11 +81,11 @@ func makeKey(keyPath, publicPath string) (id string, err error) {
 func writeNew(path string, mode fs.FileMode, b []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return fmt.Errorf("write key: %w", err)
+		return fmt.Errorf("write file: %w", err)
 	}
 	if _, err := f.Write(b); err != nil {
 		_ = f.Close()
-		return fmt.Errorf("write key: %w", err)
+		return fmt.Errorf("write file: %w", err)
 	}
 	return f.Close()
 }

@@ -24,6 +24,7 @@ type listenFlags struct {
 	key        string
 	serverName string
 	receiptKey string
+	rotations  []string
 	verify     verifyFlags
 	asJSON     bool
 	duration   time.Duration
@@ -34,10 +35,12 @@ type listenFlags struct {
 func newListen() *cobra.Command {
 	var f listenFlags
 	cmd := &cobra.Command{
-		Use:   "listen --broker tls://HOST:PORT --ca FILE --cert FILE --key FILE [--receipt-key FILE] [--devices DIR --challenge-key FILE]",
+		Use:   "listen --broker tls://HOST:PORT --ca FILE --cert FILE --key FILE [--receipt-key FILE] [--rotation FILE] [--devices DIR --challenge-key FILE]",
 		Short: "Show what devices report, check its form and chain, confirm it, and appraise evidence",
 		Long: "Show what devices report, as a line each, check its form and its place in the device's chain, and confirm it with signed receipts.\n" +
 			"A device keeps every event until a receipt covers it. Without a receipt key nothing is confirmed.\n\n" +
+			"With --rotation, each device that still accepts an older receipt or challenge key is sent its successor at its birth,\n" +
+			"before anything that the new key signs. Give all rotations, in the order in which they were made.\n\n" +
 			"With --devices, evidence is appraised and a verdict told for each; with --challenge-key, devices are asked for it.\n" +
 			"A device without a registered key, or with a release that is not given, gets no pass.\n\n" +
 			"Exit status: 0 nothing was wrong with what arrived, 1 a message could not be accepted, a chain had a gap, a device went silent\n" +
@@ -54,6 +57,7 @@ func newListen() *cobra.Command {
 	flags.StringVar(&f.cert, "cert", "", "the backend's certificate, PEM `FILE`")
 	flags.StringVar(&f.key, "key", "", "the certificate's key, PEM `FILE`")
 	flags.StringVar(&f.receiptKey, "receipt-key", "", "private key that signs receipts, PEM `FILE`")
+	flags.StringArrayVar(&f.rotations, "rotation", nil, "rotation of a receipt or challenge key, `FILE` (may be repeated)")
 	flags.StringVar(&f.config.Tenant, "tenant", "", "only devices of this `TENANT`")
 	flags.StringVar(&f.config.Device, "device", "", "only this `DEVICE` (with --tenant)")
 	flags.StringVar(&f.config.StateFile, "state", "", "keep the chains' heads in `FILE`, and what evidence has established in FILE.verifier, so that a restart goes on")
@@ -82,12 +86,15 @@ func (f *listenFlags) run(ctx context.Context, out, log io.Writer) error {
 			return err
 		}
 	}
+	if f.config.Rotations, err = ingest.LoadRotations(f.rotations); err != nil {
+		return err
+	}
 	level := slog.LevelWarn
 	if f.verbose {
 		level = slog.LevelInfo
 	}
 	f.config.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
-	judge, err := f.verify.open(f.config.StateFile, f.config.Log)
+	judge, err := f.verify.open(f.config.StateFile, f.config.Rotations.Challenge, f.config.Log)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ward/internal/contracttest"
 	"ward/internal/device/mqtt"
 	"ward/internal/format/chain"
 	"ward/internal/lab/backend"
@@ -157,7 +158,12 @@ func device(t *testing.T, ts *testscript.TestScript, authority *pki.Keys, args [
 	ts.Check(err)
 	defer client.Close()
 	birth := []byte(`{"state":"online","tenant":"acme","device":"pump-1","boot":"b-1","session":1,"epoch":1,"worryAfterSeconds":900,"time":"2026-01-01T00:00:00Z"}`)
-	ts.Check(client.Publish(t.Context(), presence.Topic("acme", "pump-1", presence.State), true, birth))
+	publish := func(k presence.Kind, retain bool, b []byte) {
+		topic := presence.Topic("acme", "pump-1", k)
+		ts.Check(contracttest.Check(topic, b))
+		ts.Check(client.Publish(t.Context(), topic, retain, b))
+	}
+	publish(presence.State, true, birth)
 	var prev chain.Hash
 	for n := uint64(1); n <= last; n++ {
 		f := finding.New(finding.IMAUnknownFile, "").On("/data/stranger")
@@ -166,7 +172,7 @@ func device(t *testing.T, ts *testscript.TestScript, authority *pki.Keys, args [
 		ts.Check(err)
 		prev = chain.Next(b)
 		if n >= first {
-			ts.Check(client.Publish(t.Context(), presence.Topic("acme", "pump-1", presence.Event), false, b))
+			publish(presence.Event, false, b)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"ward/internal/fleet/ingest"
 	"ward/internal/fleet/register"
 	"ward/internal/fleet/verifier"
+	"ward/internal/trust/rotation"
 )
 
 // verifyFlags are those flags of wardfleet listen that are about evidence.
@@ -34,7 +36,7 @@ func (f *verifyFlags) add(flags *pflag.FlagSet) {
 }
 
 // open makes the verifier, nil when no flag asks for one.
-func (f *verifyFlags) open(state string, log *slog.Logger) (*verifier.Verifier, error) {
+func (f *verifyFlags) open(state string, rotations rotation.Line, log *slog.Logger) (*verifier.Verifier, error) {
 	if f.devices == "" {
 		if f.challengeKey != "" || len(f.releases)+len(f.releaseKeys)+len(f.baselines) > 0 {
 			return nil, errors.New("listen: evidence is appraised with the devices' keys: give --devices")
@@ -49,6 +51,9 @@ func (f *verifyFlags) open(state string, log *slog.Logger) (*verifier.Verifier, 
 	if f.challengeKey != "" {
 		if c.ChallengeKey, err = ingest.LoadKey("challenge key", f.challengeKey); err != nil {
 			return nil, err
+		}
+		if err := rotations.Check(c.ChallengeKey.Public()); err != nil {
+			return nil, fmt.Errorf("listen: %w", err)
 		}
 	}
 	if c.Keys, err = register.Open(f.devices); err != nil {

@@ -6,7 +6,10 @@
 // setting that is silently ignored is worse than a daemon that says so.
 package config
 
-import "time"
+import (
+	"path/filepath"
+	"time"
+)
 
 // Version is the version of the keys that this package reads.
 const Version = 1
@@ -20,6 +23,7 @@ type Config struct {
 	TPM              TPM
 	Identity         Identity
 	Uplink           Uplink
+	Forward          Forward
 	Journal          Journal
 	Log              Log
 	Integrity        Integrity
@@ -28,14 +32,16 @@ type Config struct {
 
 // Paths says where things lie. All are absolute.
 type Paths struct {
-	State      string // writable folder, the daemon's own
-	Socket     string // local socket for wardctl and the host application
-	Release    string // signed release manifest
-	Baseline   string // file baseline that the manifest names by digest
-	Trust      string // folder of the trust anchors: release, fleet, receipt
-	SecurityFS string // mount point of securityfs
-	SysFS      string // mount point of sysfs
+	State    string // writable folder, the daemon's own
+	Socket   string // local socket for wardctl and the host application
+	Release  string // signed release manifest
+	Baseline string // file baseline that the manifest names by digest
+	Trust    string // folder of the trust anchors
+	SysFS    string // mount point of sysfs
 }
+
+// SecurityFS is where the kernel's logs are: securityfs is mounted within sysfs.
+func (p Paths) SecurityFS() string { return filepath.Join(p.SysFS, "kernel", "security") }
 
 // TPM names the TPM.
 type TPM struct {
@@ -54,7 +60,14 @@ type Uplink struct {
 	Enabled    bool
 	Brokers    []string      // tls://host:port or wss://host:port/path, tried in order
 	ServerName string        // name that the broker's certificate must carry
+	Proxy      string        // http://host:port that carries the connection; empty: none
 	Keepalive  time.Duration // longest silence on the connection
+	DailyBytes int64         // what may be sent in a day
+}
+
+// Forward says which syslog servers get the events too.
+type Forward struct {
+	Sinks []string // as ParseSink reads them
 }
 
 // Journal bounds the record of events.
@@ -88,17 +101,16 @@ func Default() Config {
 		Version:          Version,
 		ReleaseThreshold: 1,
 		Paths: Paths{
-			State:      "/var/lib/ward",
-			Socket:     "/run/ward/wardd.sock",
-			Release:    "/boot/ward/release.dsse",
-			Baseline:   "/usr/lib/ward/baseline",
-			Trust:      "/usr/lib/ward/trust",
-			SecurityFS: "/sys/kernel/security",
-			SysFS:      "/sys",
+			State:    "/var/lib/ward",
+			Socket:   "/run/ward/wardd.sock",
+			Release:  "/boot/ward/release.dsse",
+			Baseline: "/usr/lib/ward/baseline",
+			Trust:    "/usr/lib/ward/trust",
+			SysFS:    "/sys",
 		},
 		TPM:       TPM{Device: "/dev/tpmrm0"},
 		Identity:  Identity{SerialFile: "/sys/class/dmi/id/product_serial"},
-		Uplink:    Uplink{Enabled: true, Keepalive: 30 * time.Second},
+		Uplink:    Uplink{Enabled: true, Keepalive: time.Minute, DailyBytes: 32 << 20},
 		Journal:   Journal{MaxBytes: 16 << 20},
 		Log:       Log{Level: "info", Format: "text"},
 		Integrity: Integrity{IMAPoll: 250 * time.Millisecond},

@@ -19,12 +19,13 @@ func TestWholeFile(t *testing.T) {
 	}
 	want := Config{
 		Version: 1, BringUp: true, ReleaseThreshold: 2,
-		Paths: Paths{State: "/s", Socket: "/k", Release: "/r", Baseline: "/b", Trust: "/t", SecurityFS: "/f", SysFS: "/y"},
+		Paths: Paths{State: "/s", Socket: "/k", Release: "/r", Baseline: "/b", Trust: "/t", SysFS: "/y"},
 		TPM:   TPM{Device: "/dev/tpmrm1"}, Identity: Identity{Registrar: "https://registrar.example:8443", ServerName: "registrar.ward.lab"},
 		Uplink: Uplink{
 			Enabled: true, Brokers: []string{"tls://10.0.2.100:8883", "wss://broker.example/mqtt"},
-			ServerName: "broker.ward.lab", Keepalive: time.Minute,
+			ServerName: "broker.ward.lab", Keepalive: 2 * time.Minute, Proxy: "http://proxy.example:3128", DailyBytes: 2_000_000,
 		},
+		Forward:   Forward{Sinks: []string{"rfc5424+tls://log.example:6514", "dicom+tls://10.0.0.7:6514#arr.example"}},
 		Journal:   Journal{MaxBytes: 2 << 20},
 		Log:       Log{Level: "debug", Format: "json"},
 		Integrity: Integrity{IMAPoll: time.Second},
@@ -126,7 +127,22 @@ func TestErrorsNameFileLineAndKey(t *testing.T) {
 		{"broker as text", off + "brokers = \"tls://broker:8883\"\n", `w.toml:4: uplink.brokers: must be a list of texts, not a text`},
 		{"list of numbers", off + "brokers = [1]\n", `w.toml:4: uplink.brokers: must be a list of texts, not a list`},
 		{"too many brokers", off + "brokers = [" + strings.Repeat(`"tls://b:1",`, 9) + "]\n", `w.toml:4: uplink.brokers: has 9 entries: write at most 8`},
+		{"proxy with a password", off + "proxy = \"http://user:secret@proxy:3128\"\n", `w.toml:4: uplink.proxy: has a name or a password in it: write http://host:port, and have the proxy let the device through without`},
+		{"proxy without port", off + "proxy = \"http://proxy\"\n", `w.toml:4: uplink.proxy: "http://proxy" is not the address of a proxy: write http://host:port`},
+		{"proxy over TLS", off + "proxy = \"https://proxy:3128\"\n", `w.toml:4: uplink.proxy: "https://proxy:3128" is not the address of a proxy: write http://host:port`},
+		{"proxy's port", off + "proxy = \"http://proxy:99999\"\n", `w.toml:4: uplink.proxy: "http://proxy:99999" has no port that exists: write 1 to 65535`},
+		{"a budget below an idle day", off + "daily_bytes = 1000\n", `w.toml:4: uplink.daily_bytes: 1000 is out of bounds: write 1048576 to 68719476736`},
 		{"server name with port", off + "server_name = \"broker:8883\"\n", `w.toml:4: uplink.server_name: "broker:8883" is not a host name: write the name in the broker's certificate, without port`},
+		{"sink without TLS", off + "[forward]\nsinks = [\"rfc5424://log:514\"]\n", `w.toml:5: forward.sinks: "rfc5424://log:514" has no format of events over TLS: write rfc5424+tls://host:6514, cef+tls://host:6514 or dicom+tls://host:6514, with #name where the certificate has another name`},
+		{"sink of another format", off + "[forward]\nsinks = [\"leef+tls://log:6514\"]\n", `w.toml:5: forward.sinks: "leef+tls://log:6514" has no format of events over TLS: write `},
+		{"sink without port", off + "[forward]\nsinks = [\"cef+tls://log\"]\n", `w.toml:5: forward.sinks: "cef+tls://log" has a part too many or too few: write `},
+		{"sink with a path", off + "[forward]\nsinks = [\"cef+tls://log:6514/x\"]\n", `w.toml:5: forward.sinks: "cef+tls://log:6514/x" has a part too many or too few: write `},
+		{"sink with a question", off + "[forward]\nsinks = [\"cef+tls://log:6514?a=b\"]\n", `w.toml:5: forward.sinks: "cef+tls://log:6514?a=b" has a part too many or too few: write `},
+		{"sink with a user", off + "[forward]\nsinks = [\"cef+tls://u@log:6514\"]\n", `w.toml:5: forward.sinks: "cef+tls://u@log:6514" has a part too many or too few: write `},
+		{"sink with a port too high", off + "[forward]\nsinks = [\"dicom+tls://log:65536\"]\n", `w.toml:5: forward.sinks: "dicom+tls://log:65536" has no port that exists: write `},
+		{"sink whose name is none", off + "[forward]\nsinks = [\"dicom+tls://log:6514#a/b\"]\n", `w.toml:5: forward.sinks: "dicom+tls://log:6514#a/b" names no host: write `},
+		{"sink twice", off + "[forward]\nsinks = [\"cef+tls://log:6514\", \"cef+tls://log:6514#x\"]\n", `w.toml:5: forward.sinks: "cef+tls://log:6514" stands twice: write it once`},
+		{"too many sinks", off + "[forward]\nsinks = [" + strings.Repeat(`"cef+tls://b:1",`, 5) + "]\n", `w.toml:5: forward.sinks: has 5 entries: write at most 4`},
 		{"no broker", "version = 1\n", `w.toml: uplink.brokers: names no broker: name one, or write enabled = false under [uplink]`},
 		{"no server name", "version = 1\n[uplink]\nbrokers = [\"tls://b:8883\"]\n", `w.toml: uplink.server_name: is missing: write the name that the broker's certificate carries`},
 		{"the topmost error first", "version = 1\nbring_up = 1\n[log]\nlevel = 1\n", `w.toml:2: bring_up: must be true or false, not a whole number`},
@@ -149,6 +165,19 @@ func TestErrorsNameFileLineAndKey(t *testing.T) {
 				t.Errorf("a refused file gave settings:\n%s", diff)
 			}
 		})
+	}
+}
+
+// Verifies: SR-015
+func TestParseSink(t *testing.T) {
+	for text, want := range map[string]Sink{
+		"rfc5424+tls://log.example:6514":         {"rfc5424+tls://log.example:6514", RFC5424, "log.example:6514", ""},
+		"cef+tls://10.0.0.7:6515#siem.example":   {"cef+tls://10.0.0.7:6515", CEF, "10.0.0.7:6515", "siem.example"},
+		"dicom+tls://[fd00::7]:6514#arr.example": {"dicom+tls://[fd00::7]:6514", DICOM, "[fd00::7]:6514", "arr.example"},
+	} {
+		if got, err := ParseSink(text); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
 	}
 }
 

@@ -36,7 +36,9 @@ const (
 	minPoll      = 50 * time.Millisecond
 	maxPoll      = time.Minute // the bound on how late an unknown program is seen
 	maxBrokers   = 8
-	maxText      = 1024 // longest text value, bytes
+	minDaily     = 1 << 20  // an idle day and its evidence
+	maxDaily     = 64 << 30 // above, it bounds nothing that a device can send
+	maxText      = 1024     // longest text value, bytes
 )
 
 var keys = []key{
@@ -48,9 +50,8 @@ var keys = []key{
 	{"paths.socket", func(c *Config) any { return &c.Paths.Socket }, absolute, "Local socket for wardctl and the host application."},
 	{"paths.release", func(c *Config) any { return &c.Paths.Release }, absolute, "Signed release manifest, beside the kernel image."},
 	{"paths.baseline", func(c *Config) any { return &c.Paths.Baseline }, absolute, "File baseline that the release manifest names by digest."},
-	{"paths.trust", func(c *Config) any { return &c.Paths.Trust }, absolute, "Folder of the trust anchors: release/*.pem, fleet/*.pem, receipt/*.pem, challenge/*.pem, and one policy/*.pem."},
-	{"paths.securityfs", func(c *Config) any { return &c.Paths.SecurityFS }, absolute, "Mount point of securityfs."},
-	{"paths.sysfs", func(c *Config) any { return &c.Paths.SysFS }, absolute, "Mount point of sysfs."},
+	{"paths.trust", func(c *Config) any { return &c.Paths.Trust }, absolute, "Folder of the trust anchors: release/*.pem, fleet/*.pem, receipt/*.pem, challenge/*.pem, one policy/*.pem, and syslog/*.pem where syslog servers have other authorities than the fleet."},
+	{"paths.sysfs", func(c *Config) any { return &c.Paths.SysFS }, absolute, "Mount point of sysfs; the kernel's logs are read from kernel/security within it."},
 
 	{"tpm.device", func(c *Config) any { return &c.TPM.Device }, absolute, "Device file of the TPM behind the kernel's resource manager."},
 
@@ -59,9 +60,13 @@ var keys = []key{
 	{"identity.serial_file", func(c *Config) any { return &c.Identity.SerialFile }, orEmpty(absolute), "File with the hardware's serial number, which is compared with the one that manufacture fixed. Empty: it is not compared."},
 
 	{"uplink.enabled", func(c *Config) any { return &c.Uplink.Enabled }, anything, "Report to the fleet. When false, events stay on the device."},
-	{"uplink.brokers", func(c *Config) any { return &c.Uplink.Brokers }, brokers, "Brokers, tried in order. Must be there when the uplink is enabled."},
+	{"uplink.brokers", func(c *Config) any { return &c.Uplink.Brokers }, brokers, "Brokers in the order of preference: the first that admits the device is used, and while it is not the first of all, those before it are tried again every 5 to 15 minutes. Must be there when the uplink is enabled."},
 	{"uplink.server_name", func(c *Config) any { return &c.Uplink.ServerName }, serverName, "Name that the broker's certificate must carry. Must be there when the uplink is enabled."},
-	{"uplink.keepalive", func(c *Config) any { return &c.Uplink.Keepalive }, durations(minKeepalive, maxKeepalive), "Longest silence on the connection; the broker announces the device's death after one and a half of it."},
+	{"uplink.proxy", func(c *Config) any { return &c.Uplink.Proxy }, orEmpty(proxy), "HTTP proxy that is asked to CONNECT to the broker; TLS goes through it unopened. No password can be given, and the environment is not asked. Empty: none."},
+	{"uplink.daily_bytes", func(c *Config) any { return &c.Uplink.DailyBytes }, integers(minDaily, maxDaily), "Budget of what is sent in 24 hours. From 80 % on, evidence that nobody asked for waits; at 100 %, events wait until one of high or critical severity comes; at 200 % all wait. Nothing is lost while the journal has room."},
+	{"uplink.keepalive", func(c *Config) any { return &c.Uplink.Keepalive }, durations(minKeepalive, maxKeepalive), "Longest silence on the connection: each ping takes 128 bytes with its headers, so that an idle day keeps to its budget; the broker announces the device's death after one and a half of it."},
+
+	{"forward.sinks", func(c *Config) any { return &c.Forward.Sinks }, sinks, "Syslog servers of the hospital that get every event too (docs/sinks.md). Empty: none."},
 
 	{"journal.max_bytes", func(c *Config) any { return &c.Journal.MaxBytes }, integers(minJournal, maxJournal), "Most bytes that the journal takes on the state partition."},
 
@@ -290,6 +295,11 @@ func broker(address string) error {
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Scheme == "tls" && (u.Port() == "" || u.Path != "")) {
 		return fmt.Errorf("%q has a part too many or too few: write tls://host:8883 or wss://host/path", shorten(address))
 	}
+	return port(address, u)
+}
+
+// port refuses a port that does not exist; none is left to the caller.
+func port(address string, u *url.URL) error {
 	if port := u.Port(); port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > math.MaxUint16 {
 			return fmt.Errorf("%q has no port that exists: write 1 to %d", shorten(address), math.MaxUint16)
@@ -297,6 +307,18 @@ func broker(address string) error {
 	}
 	return nil
 }
+
+// proxy is the address of an HTTP proxy. One with a password is not repeated.
+var proxy = bound{"http://host:port", func(value any) error {
+	u, err := url.Parse(value.(string))
+	switch {
+	case err == nil && u.User != nil:
+		return fmt.Errorf("has a name or a password in it: write http://host:port, and have the proxy let the device through without")
+	case err != nil || len(value.(string)) > maxText || u.Scheme != "http" || u.Hostname() == "" || u.Port() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("%q is not the address of a proxy: write http://host:port", shorten(value.(string)))
+	}
+	return port(value.(string), u)
+}}
 
 // shorten keeps a wrong value from filling the line that reports it.
 func shorten(s string) string {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ward/internal/agent/attester"
+	"ward/internal/agent/fleetkeys"
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
@@ -46,6 +47,7 @@ func (d *daemon) assemble() {
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
+	checkpoints := d.assembleAnchor(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
@@ -65,15 +67,17 @@ func (d *daemon) assemble() {
 		if err != nil {
 			d.log.Error("load challenge keys; no question of the fleet will be answered", "error", err)
 		}
+		keys := fleetkeys.Open(filepath.Join(d.config.Paths.State, fleetkeys.File), receipts, challenges, d.log.With("role", "uplink"))
 		link = uplink.New(uplink.Config{
 			Brokers: d.config.Uplink.Brokers, ServerName: d.config.Uplink.ServerName, KeepAlive: d.config.Uplink.Keepalive,
+			Proxy: d.config.Uplink.Proxy, DailyBytes: uint64(d.config.Uplink.DailyBytes),
 			WorryAfter: worryAfter, Tenant: d.source.Tenant, Device: d.source.Device, Epoch: d.journal.Epoch(),
 			Birth: func() presence.Status {
 				return presence.Status{
 					Boot: d.boot, Session: d.session, Release: boot.releaseVersion(), Version: Version(), Capabilities: capabilities,
 				}
 			},
-			Receipts: receipts, Challenges: challenges, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.recorder, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
+			Receipts: keys.Receipts, Challenges: keys.Challenges, Rotations: keys, Attester: prover{boot.attester}, Journal: d.journal, Recorder: d.recorder, Credentials: who, Outcome: who.Outcome, Outdated: who.Outdated,
 			Replaced: d.replaced, Alive: d.alive("uplink"), Log: d.log.With("role", "uplink"),
 		})
 		d.add("uplink", slowBound, func(ctx context.Context) error {
@@ -81,6 +85,7 @@ func (d *daemon) assemble() {
 			return link.Run(ctx)
 		})
 	}
+	sinks := d.assembleSinks(who)
 	use := newKeyUse(who, d.recorder)
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Signers: []uint32{signerGroup}, Journal: d.journal,
@@ -88,10 +93,12 @@ func (d *daemon) assemble() {
 		Status: func() localapi.Status {
 			s := d.status(boot, who, link, conditions)
 			s.Update = describeUpdate(gate.Status())
+			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
+			s.Sinks = describeSinks(sinks)
 			return s
 		},
-		Actions: append(use.actions(), confirmUpdate(gate)),
+		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

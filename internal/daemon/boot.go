@@ -21,18 +21,19 @@ type bootState struct{ attester *attester.Attester }
 
 // assembleBoot makes the roles that judge the boot and what runs.
 func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
-	securityFS := os.DirFS(d.config.Paths.SecurityFS)
+	securityFS := os.DirFS(d.config.Paths.SecurityFS())
 	p := d.config.Paths
+	told := newTold(d.journal, d.boot, d.log)
 	a := attester.New(attester.Config{
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
 		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
 		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
-		Recorder: d.recorder, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+		Recorder: d.recorder, First: told.first, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Recorder: d.recorder, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Recorder: d.recorder, First: told.first, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
 	return &bootState{a}
@@ -57,7 +58,7 @@ type covered struct{ *attester.Attester }
 
 func (c covered) Judged(ctx context.Context) (*baseline.Index, int, error) {
 	s, err := c.Attester.Judged(ctx)
-	return s.Baseline, s.Result.IMAEntries, err
+	return s.Baseline, s.Covered(), err
 }
 
 // wait returns when the boot was judged, at the latest after limit.

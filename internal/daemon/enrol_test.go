@@ -17,6 +17,7 @@ import (
 
 	"ward/internal/agent/identity"
 	"ward/internal/agent/identity/idstore"
+	"ward/internal/contracttest"
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/swtpmtest"
 	"ward/internal/fleet/issue"
@@ -46,6 +47,7 @@ type manufactured struct {
 }
 
 func (m *manufactured) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e.Finding != nil {

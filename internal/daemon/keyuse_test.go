@@ -14,6 +14,7 @@ import (
 
 	"ward/internal/agent/identity"
 	"ward/internal/agent/localapi"
+	"ward/internal/contracttest"
 	"ward/internal/device/est"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/enrolment"
@@ -38,6 +39,7 @@ func (k *keyring) Status() identity.Status {
 	return identity.Status{State: "ready", Uses: []identity.UseStatus{{Use: enrolment.Reporting, State: "connected", Generation: 2}}}
 }
 func (k *keyring) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	k.events = append(k.events, e.Type+" "+e.Subject+" "+string(e.Report))
 	return nil
 }

@@ -41,15 +41,13 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 	s.Release, s.Verdict = boot.describe()
 	if link != nil {
 		l := link.Status()
-		s.Link = localapi.Link{State: l.State, Broker: l.Broker, Since: l.Since, Session: d.session, LastReceipt: l.LastReceipt, LastEvidence: l.LastEvidence, Error: l.LastError}
+		s.Link = localapi.Link{State: l.State, Broker: l.Broker, Since: l.Since, Session: d.session, LastReceipt: l.LastReceipt, LastEvidence: l.LastEvidence, Error: l.LastError, SentToday: l.SentToday, DailyBytes: l.DailyBytes}
 	}
 	for _, r := range d.health.Roles() {
 		s.Roles = append(s.Roles, localapi.Role{Name: r.Name, State: r.State, Progress: r.Progress, Detail: r.Detail})
 	}
-	s.Findings, s.Incidents = c.Active()
-	if s.Findings == nil {
-		s.Findings = []finding.Finding{}
-	}
+	held, incidents := c.Active()
+	s.Findings, s.Incidents = describeConditions(held), incidents
 	if s.Incidents == nil {
 		s.Incidents = []finding.Finding{}
 	}

@@ -22,13 +22,16 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
+	"ward/internal/contracttest"
 	"ward/internal/device/sandbox"
 	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/device/tpm"
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal/appraisaltest"
+	"ward/internal/trust/event"
 	"ward/internal/trust/policy"
+	"ward/internal/trust/presence"
 	"ward/internal/trust/release"
 	"ward/internal/trust/release/releasetest"
 )
@@ -131,7 +134,7 @@ func TestConfirmedThroughTheLocalSocket(t *testing.T) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	settings.Paths = config.Paths{
 		State: at("state"), Socket: at("s"), Release: at("release.dsse"), Baseline: at("baseline"), Trust: at("trust"),
-		SecurityFS: at("security"), SysFS: at("sys"),
+		SysFS: at("sys"),
 	}
 	settings.TPM.Device = socket
 	for name, b := range map[string][]byte{
@@ -145,7 +148,7 @@ func TestConfirmedThroughTheLocalSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.CopyFS(at("security"), kernel.SecurityFS()), os.CopyFS(at("sys"), kernel.SysFS())); err != nil {
+	if err := errors.Join(os.CopyFS(at("sys"), kernel.SysFS()), os.CopyFS(at("sys/kernel/security"), kernel.SecurityFS())); err != nil {
 		t.Fatal(err)
 	}
 	w := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
@@ -200,6 +203,11 @@ func TestConfirmedThroughTheLocalSocket(t *testing.T) {
 		}
 		var seen []string
 		for _, e := range list.Events {
+			if d, err := event.Parse(e); err != nil {
+				t.Error(err)
+			} else if err := contracttest.Check(presence.Topic(d.Source.Tenant, d.Source.Device, presence.Event), e); err != nil {
+				t.Error(err)
+			}
 			for _, kind := range []string{"ward.update.confirmed", "ward.update.committed"} {
 				if strings.Contains(string(e), `"type":"`+kind+`"`) {
 					seen = append(seen, kind)

@@ -72,7 +72,7 @@ func statusOf(t *testing.T, dir string) localapi.Status {
 	none := filepath.Join(dir, "none")
 	settings.Paths = config.Paths{
 		State: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "s"),
-		Release: none, Baseline: none, Trust: none, SecurityFS: none, SysFS: none,
+		Release: none, Baseline: none, Trust: none, SysFS: none,
 	}
 	settings.TPM.Device = none
 	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}

@@ -13,7 +13,7 @@ func TestFindingsCurrent(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Findings\n\n")
 	b.WriteString("Everything that Ward can say about a device, with what to do. Made from `internal/trust/finding` by `make docs`; do not edit. A code keeps its meaning for good.\n\n")
-	b.WriteString("A *condition* lasts: it is raised, and cleared when it no longer holds. An *incident* happened at one moment and is only raised. Clauses are those that the finding supports.\n\n")
+	b.WriteString("A *condition* lasts: it is raised, and cleared when it no longer holds. An *incident* happened at one moment and is only raised. A condition can be acknowledged at the bedside (`wardctl acknowledge CODE`): that it was seen is recorded and sent; it holds on until it is cleared. Clauses are those that the finding supports. Techniques are those of ATT&CK and ATT&CK for ICS, version " + finding.AttackVersion + ", of which the finding may be a trace; most findings have harmless causes, too. `wardctl explain CODE` says the same on the device, without a network.\n\n")
 	b.WriteString("| code | severity | kind | title |\n|---|---|---|---|\n")
 	all := finding.All()
 	for _, d := range all {
@@ -22,6 +22,13 @@ func TestFindingsCurrent(t *testing.T) {
 	for _, d := range all {
 		fmt.Fprintf(&b, "\n## %s\n\n%s (%s, %s).\n\n%s\n\n**What to do:** %s\n\nSupports: %s.\n",
 			d.Code, upperFirst(d.Title), d.Severity, d.Kind, d.Meaning, d.Remedy, strings.Join(d.Clauses, "; "))
+		if ts := finding.Techniques(d.Code); len(ts) > 0 {
+			var links []string
+			for _, t := range ts {
+				links = append(links, fmt.Sprintf("[%s](%s) %s", t.ID, t.Address(), t.Name))
+			}
+			fmt.Fprintf(&b, "\nTechniques: %s.\n", strings.Join(links, "; "))
+		}
 	}
 	Current(t, "../../docs/FINDINGS.md", b.String())
 }

@@ -9,19 +9,28 @@ import (
 	"testing"
 )
 
-// testName is a test as the table of docs/identity.md names it: function, and
+// testName is a test as the tables of what is refused name it: function, and
 // after a slash the row of its table.
 var testName = regexp.MustCompile("`(Test[A-Za-z0-9_]+)(?:/([^`]+))?`")
 
 // Verifies: SR-043
 func TestEveryRefusalNamesItsTest(t *testing.T) {
-	b, err := os.ReadFile("../../docs/identity.md")
+	everyRowNamesItsTest(t, "identity.md", "What is refused", 25)
+}
+
+// Verifies: SR-068
+func TestEveryRotationNamesItsTest(t *testing.T) {
+	everyRowNamesItsTest(t, "fleet-keys.md", "What a device does", 12)
+}
+
+func everyRowNamesItsTest(t *testing.T, page, section string, least int) {
+	b, err := os.ReadFile("../../docs/" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, ok := strings.Cut(string(b), "\n## What is refused\n")
+	_, table, ok := strings.Cut(string(b), "\n## "+section+"\n")
 	if !ok {
-		t.Fatal("docs/identity.md has no section \"What is refused\"")
+		t.Fatalf("docs/%s has no section %q", page, section)
 	}
 	table, _, _ = strings.Cut(table, "\n## ")
 	source := testSources(t)
@@ -47,7 +56,7 @@ func TestEveryRefusalNamesItsTest(t *testing.T) {
 			}
 		}
 	}
-	if rows < 25 {
+	if rows < least {
 		t.Errorf("only %d rows", rows)
 	}
 }

@@ -70,6 +70,8 @@ var arrows = map[string][]string{
 	"daemon":          {"config"},
 	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
 	"lab":             {"*"},
+	// the counters' names are those of the policies, the TPM's clock is the quotes'; a judgement is a finding
+	"trust/checkpoint": {"trust/policy", "trust/quote", "trust/event", "trust/finding"},
 	// a volume that did not open is a finding
 	"trust/volume": {"trust/finding"},
 }
@@ -106,11 +108,13 @@ var soleImporters = []struct {
 	importers []string
 }{
 	{"github.com/eclipse/paho.mqtt.golang", []string{"ward/internal/device/mqtt"}},
+	// paho brings it; what a server may do in a websocket is bounded in one place
+	{"github.com/gorilla/websocket", []string{"ward/internal/device/mqtt"}},
 	{"github.com/google/go-tpm/tpm2/transport/...", []string{"ward/internal/device/tpm/..."}},
 	{"github.com/google/go-tpm/legacy/...", nil},
 	{"github.com/google/go-tpm-tools/...", nil},
-	// tests of several packages need a real TPM, and swtpm is a program
-	{"os/exec", []string{"ward/internal/lab/...", "ward/cmd/wardlab", "ward/board/...", "ward/internal/device/tpm/swtpmtest"}},
+	// tests of several packages need a real TPM or a real broker, which are programs
+	{"os/exec", []string{"ward/internal/lab/...", "ward/cmd/wardlab", "ward/board/...", "ward/internal/device/tpm/swtpmtest", "ward/internal/device/mqtt/mqtttest"}},
 	{"github.com/spf13/...", []string{"ward/cmd/...", "ward/internal/command", "ward/internal/manpage"}},
 	{"C", nil},
 	{"plugin", nil},
@@ -136,8 +140,8 @@ var harmful = map[string][]string{
 // only inside the virtual device.
 var mayHarm = []string{"ward/internal/lab/...", "ward/cmd/wardlab", "ward/board/..."}
 
-// mayListen are the backend and the lab.
-var mayListen = []string{"ward/internal/fleet/...", "ward/internal/lab/...", "ward/cmd/wardlab", "ward/cmd/wardfleet", "ward/board/..."}
+// mayListen are the backend, the lab and the brokers of tests.
+var mayListen = []string{"ward/internal/fleet/...", "ward/internal/device/mqtt/mqtttest", "ward/internal/lab/...", "ward/cmd/wardlab", "ward/cmd/wardfleet", "ward/board/..."}
 
 // listeners are the functions that open a socket for others to connect to.
 var listeners = map[string][]string{

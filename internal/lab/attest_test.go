@@ -14,15 +14,16 @@ import (
 	"testing"
 
 	"ward/internal/lab/golden"
+	"ward/internal/lab/stage"
 )
 
 // attested collects evidence in the device, as a field engineer does, and has it
 // judged on the host: by wardctl, and the quotes by tpm2_checkquote, which knows
 // nothing of Ward. Another nonce and another key are refused.
-func attested(ctx context.Context, t *testing.T, s *Stage) {
+func attested(ctx context.Context, t *testing.T, s *stage.Stage) {
 	const nonce = "00112233445566778899aabbccddeeff"
 	guest(ctx, t, s, 0, "/usr/bin/wardctl", "evidence", "collect", "-o", "/tmp/evidence.cbor", "--nonce", nonce)
-	document, err := s.vm.Pull(ctx, "/tmp/evidence.cbor")
+	document, err := s.VM.Pull(ctx, "/tmp/evidence.cbor")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func attested(ctx context.Context, t *testing.T, s *Stage) {
 	}
 	verify := func(ak, nonce string, status int) string {
 		t.Helper()
-		cmd := exec.CommandContext(ctx, wardctl, "evidence", "verify", file, "--release", s.file("release.dsse"), "--release-key", s.file("release.pem"),
+		cmd := exec.CommandContext(ctx, wardctl, "evidence", "verify", file, "--release", s.File("release.dsse"), "--release-key", s.File("release.pem"),
 			"--baseline", filepath.Join(s.Image.RootTree, golden.BaselineFile), "--ak", ak, "--nonce", nonce)
 		out, err := cmd.CombinedOutput()
 		if got := cmd.ProcessState.ExitCode(); got != status {
@@ -49,7 +50,7 @@ func attested(ctx context.Context, t *testing.T, s *Stage) {
 	if out := verify(s.AK(), "ff", 1); !strings.Contains(out, "boot.quote-nonce") {
 		t.Errorf("another nonce gives: %s", out)
 	}
-	if out := verify(s.file("release.pem"), nonce, 1); !strings.Contains(out, "boot.quote-other-key") {
+	if out := verify(s.File("release.pem"), nonce, 1); !strings.Contains(out, "boot.quote-other-key") {
 		t.Errorf("another key gives: %s", out)
 	}
 
@@ -118,7 +119,7 @@ func pcrFile(t *testing.T, parts string) string {
 
 // asked follows the fleet's question to the running device: what was sent before
 // is not sent again, and the verdict is the fleet's own.
-func asked(ctx context.Context, t *testing.T, s *Stage) {
+func asked(ctx context.Context, t *testing.T, s *stage.Stage) {
 	mark := s.Fleet.Mark()
 	r, err := s.AwaitAttested(ctx, mark)
 	if err != nil {

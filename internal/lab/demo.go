@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"ward/internal/lab/stage"
 	"ward/internal/lab/timeline"
 )
 
@@ -15,13 +16,13 @@ import (
 func (l *Lab) Demo(ctx context.Context, w io.Writer) error {
 	begun := time.Now()
 	l.Line.Heading("A virtual infusion pump, its TPM, a real broker, a fleet")
-	s, err := l.SetStage(ctx)
+	s, err := stage.Set(ctx, l.Works)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	l.Line.Heading("The device boots and proves what it booted")
-	if err := s.goodBoot(ctx); err != nil {
+	if err := s.GoodBoot(ctx); err != nil {
 		return err
 	}
 	var rows [][]string
@@ -82,7 +83,7 @@ func (l *Lab) RunDrills(ctx context.Context, w io.Writer, names []string) (faile
 }
 
 func (l *Lab) runDrill(ctx context.Context, d Drill) (Outcome, error) {
-	s, err := l.SetStage(ctx)
+	s, err := stage.Set(ctx, l.Works)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -18,11 +18,13 @@ import (
 	"time"
 
 	"ward/internal/agent/localapi"
+	"ward/internal/contracttest"
 	"ward/internal/fleet/ingest"
 	"ward/internal/format/pcr"
 	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
+	"ward/internal/lab/stage"
 	"ward/internal/lab/timeline"
 	"ward/internal/lab/works"
 	"ward/internal/trust/event"
@@ -54,13 +56,13 @@ func TestDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := l.SetStage(ctx)
+	s, err := stage.Set(ctx, l.Works)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	reader := subscribe(t, s)
-	if err := s.goodBoot(ctx); err != nil {
+	if err := s.GoodBoot(ctx); err != nil {
 		t.Fatal(err)
 	}
 
@@ -88,8 +90,8 @@ func TestDevice(t *testing.T) {
 		if err := s.PowerOff(ctx); err != nil {
 			t.Fatal(err)
 		}
-		s.vm = nil
-		if _, err := s.await(ctx, mark, "the farewell", func(r ingest.Received) bool {
+		s.VM = nil
+		if _, err := s.Await(ctx, mark, "the farewell", func(r ingest.Received) bool {
 			return r.Kind == ingest.KindStatus && r.Status.State == presence.Offline
 		}); err != nil {
 			t.Fatal(err)
@@ -118,12 +120,37 @@ func TestDevice(t *testing.T) {
 		}
 		t.Log(o.Seen)
 	})
+	t.Run("everything that the fleet received keeps the contract", func(t *testing.T) { keepsContract(t, s.Fleet.Received(0)) })
+}
+
+// keepsContract checks events as they were sent, and statuses as they were read.
+func keepsContract(t *testing.T, all []ingest.Received) {
+	kinds := make(map[ingest.Kind]int)
+	for _, r := range all {
+		var err error
+		switch r.Kind {
+		case ingest.KindEvent:
+			err = contracttest.Check(r.Topic, r.Raw)
+		case ingest.KindStatus:
+			var b []byte
+			if b, err = presence.Encode(r.Status); err == nil {
+				err = contracttest.Check(r.Topic, b)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		kinds[r.Kind]++
+	}
+	if kinds[ingest.KindEvent] == 0 || kinds[ingest.KindStatus] == 0 {
+		t.Errorf("the fleet received %v", kinds)
+	}
 }
 
 // independent is mosquitto_sub, which knows nothing of Ward.
 type independent struct{ lines chan string }
 
-func subscribe(t *testing.T, s *Stage) *independent {
+func subscribe(t *testing.T, s *stage.Stage) *independent {
 	t.Helper()
 	p := s.PKI
 	cmd := exec.Command("mosquitto_sub", "-h", "127.0.0.1", "-p", fmt.Sprint(s.Broker.Port), "--insecure", "--tls-version", "tlsv1.3",
@@ -150,7 +177,7 @@ func subscribe(t *testing.T, s *Stage) *independent {
 
 func (r *independent) await(t *testing.T, text string) {
 	t.Helper()
-	end := time.After(alertTime)
+	end := time.After(stage.AlertTime)
 	for {
 		select {
 		case line := <-r.lines:
@@ -164,8 +191,8 @@ func (r *independent) await(t *testing.T, text string) {
 	}
 }
 
-func eventLogAgrees(ctx context.Context, t *testing.T, s *Stage) {
-	log, measured, err := works.BootRecord(ctx, s.vm)
+func eventLogAgrees(ctx context.Context, t *testing.T, s *stage.Stage) {
+	log, measured, err := works.BootRecord(ctx, s.VM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,9 +238,9 @@ func eventLogAgrees(ctx context.Context, t *testing.T, s *Stage) {
 }
 
 // guest runs a program in the device and returns what it printed.
-func guest(ctx context.Context, t *testing.T, s *Stage, status int, argv ...string) string {
+func guest(ctx context.Context, t *testing.T, s *stage.Stage, status int, argv ...string) string {
 	t.Helper()
-	r, err := s.vm.Run(ctx, argv...)
+	r, err := s.VM.Run(ctx, argv...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +250,7 @@ func guest(ctx context.Context, t *testing.T, s *Stage, status int, argv ...stri
 	return string(r.Stdout)
 }
 
-func daemonPID(ctx context.Context, t *testing.T, s *Stage) string {
+func daemonPID(ctx context.Context, t *testing.T, s *stage.Stage) string {
 	t.Helper()
 	for line := range strings.Lines(guest(ctx, t, s, 0, "/usr/bin/ps", "-A")) {
 		f := strings.Fields(line)
@@ -235,8 +262,8 @@ func daemonPID(ctx context.Context, t *testing.T, s *Stage) string {
 	return ""
 }
 
-func unprivileged(ctx context.Context, t *testing.T, s *Stage) {
-	b, err := s.vm.Pull(ctx, "/proc/"+daemonPID(ctx, t, s)+"/status")
+func unprivileged(ctx context.Context, t *testing.T, s *stage.Stage) {
+	b, err := s.VM.Pull(ctx, "/proc/"+daemonPID(ctx, t, s)+"/status")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +282,7 @@ func unprivileged(ctx context.Context, t *testing.T, s *Stage) {
 	}
 	const listening = "0A" // TCP_LISTEN
 	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6", "/proc/net/udp", "/proc/net/udp6"} {
-		b, err := s.vm.Pull(ctx, file)
+		b, err := s.VM.Pull(ctx, file)
 		if err != nil {
 			continue // a kernel without IPv6
 		}
@@ -268,12 +295,12 @@ func unprivileged(ctx context.Context, t *testing.T, s *Stage) {
 	}
 }
 
-func bedside(ctx context.Context, t *testing.T, s *Stage) {
+func bedside(ctx context.Context, t *testing.T, s *stage.Stage) {
 	st := status(ctx, t, s)
-	if st.Verdict.Tier != "affirming" || !st.Release.Verified || st.Release.Version != works.Version || st.Link.State != "connected" || st.Device != DeviceID || st.Tenant != works.Tenant {
+	if st.Verdict.Tier != "affirming" || !st.Release.Verified || st.Release.Version != works.Version || st.Link.State != "connected" || st.Device != stage.DeviceID || st.Tenant != works.Tenant {
 		t.Errorf("status says %+v", st)
 	}
-	if r, err := s.vm.Run(ctx, "/usr/bin/wardctl", "status"); err == nil {
+	if r, err := s.VM.Run(ctx, "/usr/bin/wardctl", "status"); err == nil {
 		t.Logf("wardctl status:\n%s", r.Stdout)
 	}
 	events := guest(ctx, t, s, 0, "/usr/bin/wardctl", "events", "--json")
@@ -282,16 +309,16 @@ func bedside(ctx context.Context, t *testing.T, s *Stage) {
 			t.Errorf("wardctl events: %v", err)
 		}
 	}
-	if r, err := s.vm.RunAs(ctx, 901, "/usr/bin/wardctl", "status"); err != nil || r.Exit != 3 {
+	if r, err := s.VM.RunAs(ctx, 901, "/usr/bin/wardctl", "status"); err != nil || r.Exit != 3 {
 		t.Errorf("the medical application's user is answered: exit %d, error %v", r.Exit, err)
 	}
 	out := guest(ctx, t, s, 0, "/usr/bin/wardctl", "journal", "verify", "/var/lib/ward/journal")
 	t.Logf("wardctl journal verify: %s", out)
 }
 
-func status(ctx context.Context, t *testing.T, s *Stage) localapi.Status {
+func status(ctx context.Context, t *testing.T, s *stage.Stage) localapi.Status {
 	t.Helper()
-	r, err := s.vm.Run(ctx, "/usr/bin/wardctl", "status", "--json")
+	r, err := s.VM.Run(ctx, "/usr/bin/wardctl", "status", "--json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,8 +329,8 @@ func status(ctx context.Context, t *testing.T, s *Stage) localapi.Status {
 	return st
 }
 
-func receipts(ctx context.Context, t *testing.T, s *Stage) {
-	for end := time.Now().Add(alertTime); ; time.Sleep(time.Second) {
+func receipts(ctx context.Context, t *testing.T, s *stage.Stage) {
+	for end := time.Now().Add(stage.AlertTime); ; time.Sleep(time.Second) {
 		st := status(ctx, t, s)
 		if st.Journal.Sequence > 0 && st.Journal.Acknowledged == st.Journal.Sequence {
 			t.Logf("%d events, all confirmed by signed receipts", st.Journal.Sequence)
@@ -315,7 +342,7 @@ func receipts(ctx context.Context, t *testing.T, s *Stage) {
 	}
 }
 
-func killed(ctx context.Context, t *testing.T, s *Stage) {
+func killed(ctx context.Context, t *testing.T, s *stage.Stage) {
 	before := status(ctx, t, s)
 	mark := s.Fleet.Mark()
 	guest(ctx, t, s, 0, "/usr/bin/kill", "-9", daemonPID(ctx, t, s))
@@ -336,14 +363,14 @@ func killed(ctx context.Context, t *testing.T, s *Stage) {
 		}
 	}
 	guest(ctx, t, s, 0, "/usr/bin/wardctl", "journal", "verify", "/var/lib/ward/journal")
-	if out, err := s.vm.Pull(ctx, "/run/pump/status.json"); err == nil {
+	if out, err := s.VM.Pull(ctx, "/run/pump/status.json"); err == nil {
 		t.Logf("pump: %s", bytes.TrimSpace(out))
 	}
 }
 
 // memory reports the resident memory after a minute. The budget of 20 MiB is
 // held against the value that the kernel gives.
-func memory(ctx context.Context, t *testing.T, s *Stage) {
+func memory(ctx context.Context, t *testing.T, s *stage.Stage) {
 	st := status(ctx, t, s)
 	for st.UptimeMS < 60_000 {
 		time.Sleep(time.Duration(60_000-st.UptimeMS) * time.Millisecond)
@@ -357,16 +384,16 @@ func memory(ctx context.Context, t *testing.T, s *Stage) {
 }
 
 // nextRelease installs and boots a release that no device has booted before.
-func nextRelease(ctx context.Context, t *testing.T, s *Stage, service *x509.Certificate) {
-	next, err := s.nextImage(ctx, nextText)
+func nextRelease(ctx context.Context, t *testing.T, s *stage.Stage, service *x509.Certificate) {
+	next, err := s.NextImage(ctx, stage.NextText)
 	if err != nil {
 		t.Fatal(err)
 	}
-	boot, err := s.installNext(ctx, next)
+	boot, err := installNext(ctx, s, next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.bootNext(ctx, next, boot); err != nil {
+	if _, err := bootNext(ctx, s, next, boot); err != nil {
 		t.Fatal(err)
 	}
 	volumesKept(ctx, t, s)
@@ -375,7 +402,7 @@ func nextRelease(ctx context.Context, t *testing.T, s *Stage, service *x509.Cert
 	if err := s.PowerOff(ctx); err != nil {
 		t.Fatal(err)
 	}
-	s.vm = nil
+	s.VM = nil
 	// The attacks that follow are held against the first release again.
 	err = s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{works.ReleaseFile: {Data: s.Manifest, Mode: 0o644}})
 	if err != nil {
@@ -385,8 +412,8 @@ func nextRelease(ctx context.Context, t *testing.T, s *Stage, service *x509.Cert
 
 // predicted holds the registers of the running device, which was booted from
 // the debug image, against those computed from the image alone.
-func predicted(ctx context.Context, t *testing.T, s *Stage) {
-	_, measured, err := works.BootRecord(ctx, s.vm)
+func predicted(ctx context.Context, t *testing.T, s *stage.Stage) {
+	_, measured, err := works.BootRecord(ctx, s.VM)
 	if err != nil {
 		t.Fatal(err)
 	}

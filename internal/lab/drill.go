@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"ward/internal/fleet/ingest"
 	"ward/internal/lab/control"
 	"ward/internal/lab/image"
+	"ward/internal/lab/stage"
 	"ward/internal/lab/stranger"
 	"ward/internal/lab/vm"
 	"ward/internal/trust/appraisal"
@@ -25,7 +25,7 @@ type Drill struct {
 	Demo  bool // played by the demonstration, too
 	// Run attacks the device of the stage and returns what the fleet saw. An
 	// error means that the attack was not seen as it must be.
-	Run func(ctx context.Context, s *Stage) (Outcome, error)
+	Run func(ctx context.Context, s *stage.Stage) (Outcome, error)
 }
 
 // Outcome is a line of the closing table.
@@ -49,81 +49,17 @@ func Drills() []Drill {
 		{"decommission", "the device's life ends: a signed farewell, and nothing of it is left", false, decommission},
 		{"stolen-disk", "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", false, stolenDisk},
 		{"plain-volumes", "plain file systems are put in the place of the encrypted volumes: neither is mounted", false, plainVolumes},
+		{"history-rewritten", "root takes a record out of the journal and makes all hashes anew: the TPM's checkpoints contradict", false, historyRewritten},
+		{"journal-restored", "root puts an older copy of the journal back: the TPM's counter is ahead of it", false, journalRestored},
+		{"week-offline", "a week without a network fills the journal: grave events keep their content, and all arrive in order", false, weekOffline},
+		{"journal-power-cuts", "the power is cut 20 times while the journal is written: nothing is lost, nothing comes twice", false, journalPowerCuts},
 		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
 	}
 }
 
-// findingsTime is how long the findings behind a bad verdict may take to arrive,
-// for the message.
-const findingsTime = 3 * time.Second
-
-// goodBoot boots the stage's device where it is not running, and waits for a
-// good verdict: a drill on a device that was bad before would show nothing.
-func (s *Stage) goodBoot(ctx context.Context) error {
-	if s.vm != nil {
-		return nil
-	}
-	mark := s.Fleet.Mark()
-	begun := time.Now()
-	if err := s.Boot(ctx); err != nil {
-		return fmt.Errorf("boot device: %w", err)
-	}
-	s.Line.Say("device", "booted under Secure Boot, system up after %.1f s", time.Since(begun).Seconds())
-	_, v, err := s.AwaitVerdict(ctx, mark)
-	if err != nil {
-		return err
-	}
-	if v.Tier != "affirming" {
-		time.Sleep(findingsTime)
-		return s.explain(fmt.Errorf("the untouched device's verdict is %s (%v): %s", v.Tier, v.Claims, findings(s.Fleet.Received(mark))))
-	}
-	s.Line.Say("device", "verdict %s: %d events replayed, %s; %d measured files, all of the release", v.Tier, v.Events, pcrWords(v), v.IMAEntries)
-	birth, err := s.AwaitBirth(ctx, mark)
-	if err != nil {
-		return err
-	}
-	s.Line.Say("fleet", "%s of %s connected with its TPM's key: release %s, session %d, boot %.8s", birth.Device, birth.Tenant, birth.Status.Release, birth.Status.Session, birth.Status.Boot)
-	attested, err := s.AwaitAttested(ctx, mark)
-	if err != nil {
-		return err
-	}
-	if at := attested.Verdict; at.Verdict != appraisal.Affirming {
-		return s.explain(fmt.Errorf("the fleet's own verdict on the untouched device is %s (%v): %+v", at.Verdict, at.Claims, at.Findings))
-	}
-	s.Line.Say("fleet", "asked for evidence; the quotes answer its question: %s by its own appraisal, %.1f s after the birth",
-		attested.Verdict.Verdict, attested.At.Sub(birth.At).Seconds())
-	return nil
-}
-
-// findings lists the codes that arrived, for an error message.
-func findings(rs []ingest.Received) string {
-	var out []string
-	for _, r := range rs {
-		f := r.Finding
-		if r.Kind == ingest.KindEvent {
-			f = r.Event.Finding
-		}
-		if f != nil {
-			out = append(out, fmt.Sprintf("%s %s %s", f.Code, f.Path, f.Detail))
-		}
-	}
-	return strings.Join(out, "; ")
-}
-
-// pcrWords says which registers were judged.
-func pcrWords(v Verdict) string {
-	var judged []string
-	for i := range 24 {
-		if v.PCRs[fmt.Sprint(i)].State == "matches" {
-			judged = append(judged, fmt.Sprint(i))
-		}
-	}
-	return "PCR " + strings.Join(judged, ", ") + " as released"
-}
-
 // unknownProgram puts a program on the device and runs it as an ordinary user.
-func unknownProgram(ctx context.Context, s *Stage) (Outcome, error) {
-	if err := s.goodBoot(ctx); err != nil {
+func unknownProgram(ctx context.Context, s *stage.Stage) (Outcome, error) {
+	if err := s.GoodBoot(ctx); err != nil {
 		return Outcome{}, err
 	}
 	program, err := stranger.New()
@@ -131,12 +67,12 @@ func unknownProgram(ctx context.Context, s *Stage) (Outcome, error) {
 		return Outcome{}, err
 	}
 	const path = "/tmp/stranger"
-	if err := s.vm.Put(ctx, path, 0o755, program); err != nil {
+	if err := s.VM.Put(ctx, path, 0o755, program); err != nil {
 		return Outcome{}, err
 	}
 	mark, begun := s.Fleet.Mark(), time.Now()
 	s.Line.Say("attack", "running %s, a program that is in no release", path)
-	resp, err := s.vm.Do(ctx, control.Request{Argv: []string{path}, UID: 901})
+	resp, err := s.VM.Do(ctx, control.Request{Argv: []string{path}, UID: 901})
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -154,8 +90,8 @@ func unknownProgram(ctx context.Context, s *Stage) (Outcome, error) {
 
 // alteredCommandLine boots a kernel image that the lab's key has signed, with
 // another command line than the release's.
-func alteredCommandLine(ctx context.Context, s *Stage) (Outcome, error) {
-	if s.vm != nil {
+func alteredCommandLine(ctx context.Context, s *stage.Stage) (Outcome, error) {
+	if s.VM != nil {
 		if err := s.PowerOff(ctx); err != nil {
 			return Outcome{}, err
 		}
@@ -178,14 +114,14 @@ func alteredCommandLine(ctx context.Context, s *Stage) (Outcome, error) {
 	if v.Tier != "contraindicated" {
 		return Outcome{}, fmt.Errorf("the verdict on an altered command line is %s", v.Tier)
 	}
-	f, err := s.await(ctx, mark, "the event that differs in PCR 11", func(r ingest.Received) bool {
+	f, err := s.Await(ctx, mark, "the event that differs in PCR 11", func(r ingest.Received) bool {
 		f := r.Event.Finding
 		return r.Kind == ingest.KindEvent && f != nil && f.Code == finding.BootEventUnexpected && f.PCR != nil && *f.PCR == stubRegister
 	})
 	if err != nil {
 		return Outcome{}, err
 	}
-	if err := s.dataClosed(ctx, mark, volume.BootState); err != nil {
+	if err := s.DataClosed(ctx, mark, volume.BootState); err != nil {
 		return Outcome{}, err
 	}
 	o := Outcome{Attack: "altered command line", Seen: "verdict contraindicated; " + eventWords(*f.Event.Finding), After: max(0, r.At.Sub(up))}
@@ -232,12 +168,12 @@ const refusal = "Access Denied"
 
 // unsignedKernel cuts the power, puts an unsigned kernel image in the place of
 // the signed one, and boots.
-func unsignedKernel(ctx context.Context, s *Stage) (Outcome, error) {
-	if err := s.goodBoot(ctx); err != nil {
+func unsignedKernel(ctx context.Context, s *stage.Stage) (Outcome, error) {
+	if err := s.GoodBoot(ctx); err != nil {
 		return Outcome{}, err
 	}
 	mark, begun := s.Fleet.Mark(), time.Now()
-	s.vm.Kill()
+	s.VM.Kill()
 	s.Line.Say("attack", "power cut; the kernel image is replaced by an unsigned one")
 	silence, err := s.AwaitFinding(ctx, mark, string(finding.LinkSilence), "")
 	if err != nil {
@@ -249,7 +185,7 @@ func unsignedKernel(ctx context.Context, s *Stage) (Outcome, error) {
 	if err := s.PutKernel(ctx, s.Image.UKIs[image.Unsigned].Path); err != nil {
 		return Outcome{}, err
 	}
-	if err := s.refused(ctx); err != nil {
+	if err := refused(ctx, s); err != nil {
 		return Outcome{}, err
 	}
 	for _, r := range s.Fleet.Received(mark) {
@@ -257,24 +193,24 @@ func unsignedKernel(ctx context.Context, s *Stage) (Outcome, error) {
 			return Outcome{}, fmt.Errorf("a device with an unsigned kernel image has connected")
 		}
 	}
-	s.Line.Say("fleet", "%s stays silent; its last word is the broker's: lost", DeviceID)
+	s.Line.Say("fleet", "%s stays silent; its last word is the broker's: lost", stage.DeviceID)
 	return o, nil
 }
 
 // refused boots the device and waits until the firmware says that it does not
 // admit the kernel image. With nothing else to boot it would wait for a key for
 // ever, so QEMU is stopped.
-func (s *Stage) refused(ctx context.Context) error {
+func refused(ctx context.Context, s *stage.Stage) error {
 	ctx, cancel := context.WithTimeout(ctx, refusedTime)
 	defer cancel()
 	booted := time.Now()
 	var err error
-	if s.vm, err = vm.Start(ctx, s.vmConfig()); err != nil {
+	if s.VM, err = vm.Start(ctx, s.VMConfig()); err != nil {
 		return err
 	}
-	defer func() { s.vm.Kill(); s.vm = nil }()
-	if err := s.vm.WaitConsole(ctx, refusal); err != nil {
-		return s.explain(fmt.Errorf("the firmware did not say that it refuses the image: %w", err))
+	defer func() { s.VM.Kill(); s.VM = nil }()
+	if err := s.VM.WaitConsole(ctx, refusal); err != nil {
+		return s.Explain(fmt.Errorf("the firmware did not say that it refuses the image: %w", err))
 	}
 	s.Line.Say("device", "firmware: %q after %.1f s; nothing else to boot, QEMU is stopped", refusal, time.Since(booted).Seconds())
 	return nil

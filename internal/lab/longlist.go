@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"ward/internal/lab/stage"
 )
 
 // listLengths are the lengths at which the cost of following the list is
@@ -15,8 +17,8 @@ var listLengths = []string{"100", "1000", "3000"}
 // following it costs; what the kernel itself walks stands in the difference
 // between a descriptor that is kept and a fresh one. Then the fleet asks, and the
 // whole list convinces it that only the strangers are strange.
-func followLongList(ctx context.Context, s *Stage) (Outcome, error) {
-	if err := s.goodBoot(ctx); err != nil {
+func followLongList(ctx context.Context, s *stage.Stage) (Outcome, error) {
+	if err := s.GoodBoot(ctx); err != nil {
 		return Outcome{}, err
 	}
 	program, err := s.GuestProgram(ctx, "longlist")
@@ -24,12 +26,12 @@ func followLongList(ctx context.Context, s *Stage) (Outcome, error) {
 		return Outcome{}, err
 	}
 	const path = "/tmp/longlist"
-	if err := s.vm.Put(ctx, path, 0o755, program); err != nil {
+	if err := s.VM.Put(ctx, path, 0o755, program); err != nil {
 		return Outcome{}, err
 	}
 	begun := time.Now()
 	s.Line.Say("attack", "running some thousand programs that are in no release")
-	r, err := s.vm.Run(ctx, append([]string{path}, listLengths...)...)
+	r, err := s.VM.Run(ctx, append([]string{path}, listLengths...)...)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -11,51 +11,38 @@ import (
 	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
+	"ward/internal/lab/stage"
 	"ward/internal/lab/works"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/release"
 )
 
-// The release after the lab's: another command line, another initramfs.
-const (
-	nextVersion = "1.1.0"
-	nextText    = nextVersion + "\n"
-	nextWords   = "ward.next=1"
-	nextFile    = "etc/ward-release" // in the initramfs
-)
-
-// nextImage makes an image of the next release; the text stands in its
-// initramfs.
-func (s *Stage) nextImage(ctx context.Context, text string) (*image.Image, error) {
-	return s.Builder.Variant(ctx, s.Image, nextVersion, map[string][]byte{nextFile: []byte(text)}, nextWords)
-}
-
 // predictNext predicts the next release from the profile of the one golden
 // boot, installs it, boots it, and compares every register.
-func predictNext(ctx context.Context, s *Stage) (Outcome, error) {
-	next, err := s.nextImage(ctx, nextText)
+func predictNext(ctx context.Context, s *stage.Stage) (Outcome, error) {
+	next, err := s.NextImage(ctx, stage.NextText)
 	if err != nil {
 		return Outcome{}, err
 	}
-	predicted, err := s.installNext(ctx, next)
+	predicted, err := installNext(ctx, s, next)
 	if err != nil {
 		return Outcome{}, err
 	}
-	compared, err := s.bootNext(ctx, next, predicted)
+	compared, err := bootNext(ctx, s, next, predicted)
 	if err != nil {
 		return Outcome{}, err
 	}
-	named, after, err := s.oneByte(ctx, predicted)
+	named, after, err := oneByte(ctx, s, predicted)
 	if err != nil {
 		return Outcome{}, err
 	}
-	return Outcome{Attack: "one byte of the initramfs", Seen: fmt.Sprintf("%s; %d registers of release %s were as predicted before", named, compared, nextVersion), After: after}, nil
+	return Outcome{Attack: "one byte of the initramfs", Seen: fmt.Sprintf("%s; %d registers of release %s were as predicted before", named, compared, stage.NextVersion), After: after}, nil
 }
 
 // installNext predicts the boot of an image, signs its release and puts both on
 // the device's disk.
-func (s *Stage) installNext(ctx context.Context, next *image.Image) (release.Boot, error) {
+func installNext(ctx context.Context, s *stage.Stage, next *image.Image) (release.Boot, error) {
 	p, err := s.Profile(ctx, s.Image)
 	if err != nil {
 		return release.Boot{}, err
@@ -68,11 +55,11 @@ func (s *Stage) installNext(ctx context.Context, next *image.Image) (release.Boo
 	if err != nil {
 		return release.Boot{}, err
 	}
-	if s.vm != nil {
+	if s.VM != nil {
 		if err := s.PowerOff(ctx); err != nil {
 			return release.Boot{}, err
 		}
-		s.vm = nil
+		s.VM = nil
 		s.Line.Say("device", "switched off in order")
 	}
 	err = s.Image.PutESP(ctx, s.Device.Disk(), map[string]disk.File{
@@ -82,17 +69,17 @@ func (s *Stage) installNext(ctx context.Context, next *image.Image) (release.Boo
 	if err != nil {
 		return release.Boot{}, err
 	}
-	s.Line.Say("release", "release %s predicted from the profile of firmware %s and installed: %q on the command line, %s in the initramfs", next.Version, p.Firmware, nextWords, nextFile)
+	s.Line.Say("release", "release %s predicted from the profile of firmware %s and installed: %q on the command line, %s in the initramfs", next.Version, p.Firmware, stage.NextWords, stage.NextFile)
 	return boot, nil
 }
 
 // bootNext boots the installed release and compares its registers and its
 // composite with the prediction. The device's own verdict must be good.
-func (s *Stage) bootNext(ctx context.Context, next *image.Image, predicted release.Boot) (int, error) {
-	if err := s.goodBoot(ctx); err != nil {
+func bootNext(ctx context.Context, s *stage.Stage, next *image.Image, predicted release.Boot) (int, error) {
+	if err := s.GoodBoot(ctx); err != nil {
 		return 0, err
 	}
-	_, measured, err := works.BootRecord(ctx, s.vm)
+	_, measured, err := works.BootRecord(ctx, s.VM)
 	if err != nil {
 		return 0, err
 	}
@@ -116,12 +103,12 @@ func (s *Stage) bootNext(ctx context.Context, next *image.Image, predicted relea
 // oneByte boots the next release with one byte of its initramfs changed, under
 // the manifest of the unchanged one, and finds the event that says so: in the
 // device's own report and in what explain says of its log.
-func (s *Stage) oneByte(ctx context.Context, predicted release.Boot) (string, time.Duration, error) {
+func oneByte(ctx context.Context, s *stage.Stage, predicted release.Boot) (string, time.Duration, error) {
 	if err := s.PowerOff(ctx); err != nil {
 		return "", 0, err
 	}
-	s.vm = nil
-	altered, err := s.nextImage(ctx, nextVersion+"!")
+	s.VM = nil
+	altered, err := s.NextImage(ctx, stage.NextVersion+"!")
 	if err != nil {
 		return "", 0, err
 	}
@@ -143,7 +130,7 @@ func (s *Stage) oneByte(ctx context.Context, predicted release.Boot) (string, ti
 	}
 	var named string
 	for _, n := range []int{kernelRegister, stubRegister} {
-		f, err := s.await(ctx, mark, fmt.Sprintf("the event that differs in PCR %d", n), func(r ingest.Received) bool {
+		f, err := s.Await(ctx, mark, fmt.Sprintf("the event that differs in PCR %d", n), func(r ingest.Received) bool {
 			f := r.Event.Finding
 			return r.Kind == ingest.KindEvent && f != nil && f.Code == finding.BootEventUnexpected && f.PCR != nil && *f.PCR == n
 		})
@@ -153,7 +140,7 @@ func (s *Stage) oneByte(ctx context.Context, predicted release.Boot) (string, ti
 		named = eventWords(*f.Event.Finding)
 		s.Line.Say("fleet", "%s: %s: %s", f.Device, named, f.Event.Finding.Found)
 	}
-	log, measured, err := works.BootRecord(ctx, s.vm)
+	log, measured, err := works.BootRecord(ctx, s.VM)
 	if err != nil {
 		return "", 0, err
 	}

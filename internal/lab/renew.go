@@ -10,23 +10,24 @@ import (
 	"time"
 
 	"ward/internal/agent/localapi"
+	"ward/internal/lab/stage"
 )
 
 // renew has the running device renew its certificates, and waits until the new
 // reporting key has connected.
-func (s *Stage) renew(ctx context.Context) (localapi.IdentityUse, error) {
-	before, err := s.identity(ctx)
+func renew(ctx context.Context, s *stage.Stage) (localapi.IdentityUse, error) {
+	before, err := s.Identity(ctx)
 	if err != nil {
 		return localapi.IdentityUse{}, err
 	}
-	r, err := s.vm.Run(ctx, "/usr/bin/wardctl", "identity", "renew")
+	r, err := s.VM.Run(ctx, "/usr/bin/wardctl", "identity", "renew")
 	if err != nil {
 		return localapi.IdentityUse{}, err
 	}
 	if r.Exit != 0 {
 		return localapi.IdentityUse{}, fmt.Errorf("wardctl identity renew: exit status %d: %s%s", r.Exit, r.Stdout, r.Stderr)
 	}
-	u, err := s.awaitGeneration(ctx, "reporting", "connected", use(before, "reporting").Generation+1)
+	u, err := s.AwaitGeneration(ctx, "reporting", "connected", stage.Use(before, "reporting").Generation+1)
 	if err == nil {
 		s.Line.Say("device", "renewed: reporting key of generation %d has connected", u.Generation)
 	}
@@ -34,8 +35,8 @@ func (s *Stage) renew(ctx context.Context) (localapi.IdentityUse, error) {
 }
 
 // issuedCount is how many certificates the registrar has issued.
-func (s *Stage) issuedCount() int {
-	b, err := os.ReadFile(filepath.Join(s.devices(), "issued.jsonl"))
+func issuedCount(s *stage.Stage) int {
+	b, err := os.ReadFile(filepath.Join(s.Devices(), "issued.jsonl"))
 	if err != nil {
 		return 0
 	}
@@ -45,33 +46,33 @@ func (s *Stage) issuedCount() int {
 // renewalPowerCuts cuts the power in the middle of renewals: when the device has
 // just been told to, and when the registrar has just issued. Whatever the moment,
 // the device must come back with an identity that connects, and renew.
-func renewalPowerCuts(ctx context.Context, s *Stage) (Outcome, error) {
-	if err := s.goodBoot(ctx); err != nil {
+func renewalPowerCuts(ctx context.Context, s *stage.Stage) (Outcome, error) {
+	if err := s.GoodBoot(ctx); err != nil {
 		return Outcome{}, err
 	}
 	var longest time.Duration
 	cuts := []struct {
 		name string
-		when func(ctx context.Context, issued int) error
+		when func(ctx context.Context, s *stage.Stage, issued int) error
 	}{
-		{"300 ms after it began", func(context.Context, int) error { time.Sleep(300 * time.Millisecond); return nil }},
-		{"when the first certificate was issued", s.awaitIssued},
+		{"300 ms after it began", func(context.Context, *stage.Stage, int) error { time.Sleep(300 * time.Millisecond); return nil }},
+		{"when the first certificate was issued", awaitIssued},
 	}
 	for _, cut := range cuts {
-		issued := s.issuedCount()
-		go func() { _, _ = s.vm.Run(ctx, "/usr/bin/wardctl", "identity", "renew") }() // ends with the power
-		if err := cut.when(ctx, issued); err != nil {
+		issued := issuedCount(s)
+		go func() { _, _ = s.VM.Run(ctx, "/usr/bin/wardctl", "identity", "renew") }() // ends with the power
+		if err := cut.when(ctx, s, issued); err != nil {
 			return Outcome{}, err
 		}
-		s.vm.Kill()
-		s.vm = nil
+		s.VM.Kill()
+		s.VM = nil
 		s.Line.Say("attack", "power cut in the middle of a renewal, %s", cut.name)
 		begun := time.Now()
-		if err := s.goodBoot(ctx); err != nil {
+		if err := s.GoodBoot(ctx); err != nil {
 			return Outcome{}, fmt.Errorf("after a power cut %s: %w", cut.name, err)
 		}
 		longest = max(longest, time.Since(begun))
-		if _, err := s.renew(ctx); err != nil {
+		if _, err := renew(ctx, s); err != nil {
 			return Outcome{}, fmt.Errorf("after a power cut %s: %w", cut.name, err)
 		}
 	}
@@ -79,13 +80,13 @@ func renewalPowerCuts(ctx context.Context, s *Stage) (Outcome, error) {
 }
 
 // awaitIssued waits until the registrar has issued more certificates than it had.
-func (s *Stage) awaitIssued(ctx context.Context, before int) error {
-	ctx, cancel := context.WithTimeout(ctx, alertTime)
+func awaitIssued(ctx context.Context, s *stage.Stage, before int) error {
+	ctx, cancel := context.WithTimeout(ctx, stage.AlertTime)
 	defer cancel()
-	for s.issuedCount() == before {
+	for issuedCount(s) == before {
 		select {
 		case <-ctx.Done():
-			return s.explain(errors.New("the registrar issued nothing"))
+			return s.Explain(errors.New("the registrar issued nothing"))
 		case <-time.After(time.Millisecond):
 		}
 	}
@@ -94,34 +95,34 @@ func (s *Stage) awaitIssued(ctx context.Context, before int) error {
 
 // enrolAndRenew has a device that was never used start: it must get certificates
 // for keys of its TPM from the registrar, use both, and renew them with new keys.
-func enrolAndRenew(ctx context.Context, s *Stage) (Outcome, error) {
+func enrolAndRenew(ctx context.Context, s *stage.Stage) (Outcome, error) {
 	begun := time.Now()
-	if err := s.goodBoot(ctx); err != nil {
+	if err := s.GoodBoot(ctx); err != nil {
 		return Outcome{}, err
 	}
-	before, err := s.identity(ctx)
+	before, err := s.Identity(ctx)
 	if err != nil {
 		return Outcome{}, err
 	}
-	generation := use(before, "reporting").Generation
-	if _, err := s.awaitGeneration(ctx, "service", "connected", generation); err != nil {
+	generation := stage.Use(before, "reporting").Generation
+	if _, err := s.AwaitGeneration(ctx, "service", "connected", generation); err != nil {
 		return Outcome{}, err
 	}
-	first, err := s.serviceKey(ctx)
+	first, err := s.ServiceKey(ctx)
 	if err != nil {
 		return Outcome{}, err
 	}
-	s.Line.Say("registrar", "enrolled over EST: %d certificates issued, the service key signs as %s", s.issuedCount(), first.URIs[0])
+	s.Line.Say("registrar", "enrolled over EST: %d certificates issued, the service key signs as %s", issuedCount(s), first.URIs[0])
 	after := time.Since(begun)
-	if _, err := s.renew(ctx); err != nil {
+	if _, err := renew(ctx, s); err != nil {
 		return Outcome{}, err
 	}
-	second, err := s.serviceKey(ctx)
+	second, err := s.ServiceKey(ctx)
 	if err != nil {
 		return Outcome{}, err
 	}
 	if second.Equal(first) {
 		return Outcome{}, errors.New("the service key's certificate was not renewed")
 	}
-	return Outcome{Attack: "enrolment and renewal", Seen: fmt.Sprintf("%d certificates issued over EST; new keys at work", s.issuedCount()), After: after}, nil
+	return Outcome{Attack: "enrolment and renewal", Seen: fmt.Sprintf("%d certificates issued over EST; new keys at work", issuedCount(s)), After: after}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"ward/internal/lab/stage"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/volume"
 )
@@ -13,19 +14,19 @@ import (
 // rollback updates the device, confirms the update, and installs the release
 // before: correctly signed, and locked out by the counter in the TPM. It boots and
 // reports; data and service key stay shut.
-func rollback(ctx context.Context, s *Stage) (Outcome, error) {
-	next, err := s.nextImage(ctx, nextText)
+func rollback(ctx context.Context, s *stage.Stage) (Outcome, error) {
+	next, err := s.NextImage(ctx, stage.NextText)
 	if err != nil {
 		return Outcome{}, err
 	}
-	predicted, err := s.installNext(ctx, next)
+	predicted, err := installNext(ctx, s, next)
 	if err != nil {
 		return Outcome{}, err
 	}
-	if _, err := s.bootNext(ctx, next, predicted); err != nil {
+	if _, err := bootNext(ctx, s, next, predicted); err != nil {
 		return Outcome{}, err
 	}
-	r, err := s.vm.Run(ctx, "/usr/bin/wardctl", "update", "confirm")
+	r, err := s.VM.Run(ctx, "/usr/bin/wardctl", "update", "confirm")
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -33,15 +34,15 @@ func rollback(ctx context.Context, s *Stage) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("wardctl update confirm: exit status %d: %s%s", r.Exit, r.Stdout, r.Stderr)
 	}
 	said, _, _ := strings.Cut(string(r.Stdout), "\n")
-	s.Line.Say("device", "release %s confirmed: %s", nextVersion, said)
-	if _, err := s.serviceKey(ctx); err != nil {
+	s.Line.Say("device", "release %s confirmed: %s", stage.NextVersion, said)
+	if _, err := s.ServiceKey(ctx); err != nil {
 		return Outcome{}, fmt.Errorf("after the counter has moved: %w", err)
 	}
 	if err := s.PowerOff(ctx); err != nil {
 		return Outcome{}, err
 	}
-	s.vm = nil
-	if err := s.reinstall(ctx); err != nil {
+	s.VM = nil
+	if err := s.Reinstall(ctx); err != nil {
 		return Outcome{}, err
 	}
 	s.Line.Say("attack", "release %s, correctly signed, is installed again", s.Image.Version)
@@ -55,10 +56,10 @@ func rollback(ctx context.Context, s *Stage) (Outcome, error) {
 		return Outcome{}, err
 	}
 	after := max(0, locked.At.Sub(up))
-	if err := s.dataClosed(ctx, mark, volume.Rollback); err != nil {
+	if err := s.DataClosed(ctx, mark, volume.Rollback); err != nil {
 		return Outcome{}, err
 	}
-	reason, err := s.serviceShut(ctx, mark, string(finding.IdentityRollback))
+	reason, err := s.ServiceShut(ctx, mark, string(finding.IdentityRollback))
 	if err != nil {
 		return Outcome{}, err
 	}

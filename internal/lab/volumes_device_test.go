@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ward/internal/lab/control"
+	"ward/internal/lab/stage"
 	"ward/internal/lab/works"
 	"ward/internal/trust/volume"
 )
@@ -18,25 +19,25 @@ const keptFile, keptText = "/data/pump/kept", "written under release 1.0.0"
 
 // volumesOpen wants both volumes open and mounted, and what manufacture wrote in
 // them; it leaves a file for the next start.
-func volumesOpen(ctx context.Context, t *testing.T, s *Stage) {
+func volumesOpen(ctx context.Context, t *testing.T, s *stage.Stage) {
 	mounted(ctx, t, s, true)
 	if got := guest(ctx, t, s, 0, "/usr/bin/cat", "/data/"+works.PatientFile); !strings.Contains(got, works.PlantedPatient) {
 		t.Errorf("the data volume holds %q", got)
 	}
-	r, err := s.vm.Do(ctx, control.Request{Put: &control.Put{Path: keptFile, Mode: 0o600, UID: 901, GID: 901, Data: []byte(keptText)}})
+	r, err := s.VM.Do(ctx, control.Request{Put: &control.Put{Path: keptFile, Mode: 0o600, UID: 901, GID: 901, Data: []byte(keptText)}})
 	if err != nil || r.Error != "" {
 		t.Fatalf("write to the data volume: %v %s", err, r.Error)
 	}
 	if got := pumpState(ctx, t, s); got != "running" {
 		t.Errorf("the pump is %s", got)
 	}
-	ready, after := s.vm.Ready()
+	ready, after := s.VM.Ready()
 	t.Logf("up %.1f s after power-on, kernel %.1f s", after.Seconds(), float64(ready.UptimeMS)/1000)
 }
 
 // volumesKept wants the data volume open under the next release, with what was
 // written under the one before.
-func volumesKept(ctx context.Context, t *testing.T, s *Stage) {
+func volumesKept(ctx context.Context, t *testing.T, s *stage.Stage) {
 	t.Helper()
 	mounted(ctx, t, s, true)
 	if got := guest(ctx, t, s, 0, "/usr/bin/cat", keptFile); got != keptText {
@@ -46,7 +47,7 @@ func volumesKept(ctx context.Context, t *testing.T, s *Stage) {
 
 // dataShut is the altered boot: nothing of the data volume can be read, and
 // therapy runs.
-func dataShut(ctx context.Context, t *testing.T, s *Stage) {
+func dataShut(ctx context.Context, t *testing.T, s *stage.Stage) {
 	mounted(ctx, t, s, false)
 	guest(ctx, t, s, 1, "/usr/bin/cat", keptFile)
 	if got := pumpState(ctx, t, s); got != "degraded" {
@@ -60,9 +61,9 @@ func dataShut(ctx context.Context, t *testing.T, s *Stage) {
 
 // mounted wants the state volume mounted, and data as told; never a partition
 // itself.
-func mounted(ctx context.Context, t *testing.T, s *Stage, data bool) {
+func mounted(ctx context.Context, t *testing.T, s *stage.Stage, data bool) {
 	t.Helper()
-	v, err := s.volumes(ctx)
+	v, err := s.Volumes(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,9 +77,9 @@ func mounted(ctx context.Context, t *testing.T, s *Stage, data bool) {
 	}
 }
 
-func pumpState(ctx context.Context, t *testing.T, s *Stage) string {
+func pumpState(ctx context.Context, t *testing.T, s *stage.Stage) string {
 	t.Helper()
-	b, err := s.vm.Pull(ctx, "/run/pump/status.json")
+	b, err := s.VM.Pull(ctx, "/run/pump/status.json")
 	if err != nil {
 		t.Fatal(err)
 	}

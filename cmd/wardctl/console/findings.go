@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"ward/internal/agent/localapi"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 )
@@ -21,17 +22,37 @@ func PrintFindings(w io.Writer, title string, fs []finding.Finding) {
 	}
 	fmt.Fprintf(w, "\n%s\n", title)
 	for _, f := range fs {
-		fmt.Fprintf(w, "  %-8s %s%s\n", f.Severity, event.Visible(string(f.Code)), Where(f))
-		if d, ok := finding.Lookup(f.Code); ok {
-			detail(w, "", d.Title)
-		}
-		detail(w, "", f.Detail)
-		if f.Expected != "" || f.Found != "" {
-			detail(w, "expected ", OrNothing(f.Expected))
-			detail(w, "found    ", OrNothing(f.Found))
-		}
-		detail(w, "do: ", f.Remedy)
+		printFinding(w, f)
 	}
+}
+
+// PrintConditions prints each condition as PrintFindings does, with what it is
+// about and who has acknowledged it.
+func PrintConditions(w io.Writer, title string, cs []localapi.Condition) {
+	if len(cs) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s\n", title)
+	for _, c := range cs {
+		printFinding(w, c.Finding)
+		detail(w, "about: ", c.Subject)
+		if a := c.Acknowledged; a != nil {
+			detail(w, "acknowledged: ", a.Time.UTC().Format("2006-01-02 15:04:05")+" by "+OrNothing(a.By))
+		}
+	}
+}
+
+func printFinding(w io.Writer, f finding.Finding) {
+	fmt.Fprintf(w, "  %-8s %s%s\n", f.Severity, event.Visible(string(f.Code)), Where(f))
+	if d, ok := finding.Lookup(f.Code); ok {
+		detail(w, "", d.Title)
+	}
+	detail(w, "", f.Detail)
+	if f.Expected != "" || f.Found != "" {
+		detail(w, "expected ", OrNothing(f.Expected))
+		detail(w, "found    ", OrNothing(f.Found))
+	}
+	detail(w, "do: ", f.Remedy)
 }
 
 // detail prints a text beneath a finding, wrapped behind its label.

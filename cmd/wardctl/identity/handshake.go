@@ -42,8 +42,8 @@ const (
 const (
 	stepCertificate = "certificate"   // ours: there, for this device, in time
 	stepKey         = "key"           // ours: the TPM signs with it
-	stepResolve     = "resolution"    // the broker's name has an address
-	stepConnect     = "connection"    // its port answers
+	stepResolve     = "resolution"    // the broker's name, or the proxy's, has an address
+	stepConnect     = "connection"    // its port answers, and the proxy lets through
 	stepVersion     = "tls-version"   // TLS 1.3
 	stepChain       = "server-chain"  // to the fleet's roots
 	stepName        = "server-name"   // the configured one
@@ -136,7 +136,7 @@ func (t *trial) run(ctx context.Context, serverName string, now time.Time) {
 		return
 	}
 	// An id of its own: the daemon's connection stays.
-	c, err := mqtt.Connect(ctx, mqtt.Options{Broker: t.Broker, ClientID: d.Serial + "-verify", TLS: config})
+	c, err := mqtt.Connect(ctx, mqtt.Options{Broker: t.Broker, Proxy: t.device.Settings.Uplink.Proxy, ClientID: d.Serial + "-verify", TLS: config})
 	if err == nil {
 		c.Close()
 	}
@@ -222,26 +222,37 @@ func (t *trial) key(ctx context.Context, d idstore.Device, g idstore.Generation)
 	return signer, err
 }
 
-// reach resolves the broker's name and opens its port.
+// reach resolves the broker's name, or the proxy's if there is one, and opens its
+// port.
 func (t *trial) reach(ctx context.Context) bool {
 	u, err := url.Parse(t.Broker)
-	if err == nil && (u.Hostname() == "" || u.Scheme != "tls") {
-		err = errors.New("want tls://host:port")
+	if err == nil && (u.Hostname() == "" || u.Scheme != "tls" && u.Scheme != "wss") {
+		err = errors.New("want tls://host:port or wss://host/path")
 	}
 	if err != nil {
 		t.fail(stepResolve, err, "correct uplink.brokers, or --broker")
 		return false
 	}
+	if proxy := t.device.Settings.Uplink.Proxy; proxy != "" {
+		// The proxy resolves the broker's name and connects to it.
+		if u, err = url.Parse(proxy); err != nil {
+			t.fail(stepResolve, err, "correct uplink.proxy")
+			return false
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
 	addresses, err := net.DefaultResolver.LookupHost(ctx, u.Hostname())
 	if err != nil {
-		t.set(stepResolve, undecided, err.Error(), "check the network's name service, and the name in uplink.brokers")
+		t.set(stepResolve, undecided, err.Error(), "check the network's name service, and the name in uplink.brokers or uplink.proxy")
 		return false
 	}
 	t.set(stepResolve, isGood, strings.Join(addresses, ", "), "")
 	port := u.Port()
-	if port == "" {
+	switch {
+	case port == "" && u.Scheme == "wss":
+		port = "443"
+	case port == "":
 		port = "8883"
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
@@ -301,6 +312,15 @@ func (t *trial) judge(err error) {
 	}
 	if connect != nil && connect.Cause == mqtt.OwnKey {
 		t.find(stepKey, isBad, finding.TPMFailing, err)
+		return
+	}
+	if connect != nil && connect.Cause == mqtt.ProxyRefused {
+		t.find(stepConnect, isBad, finding.LinkProxyRefused, err)
+		return
+	}
+	if connect != nil && connect.Cause == mqtt.Protocol {
+		t.pass(index(stepMQTT))
+		t.find(stepMQTT, isBad, finding.LinkProtocol, err)
 		return
 	}
 	r := serverauth.Explain(err)

@@ -111,7 +111,7 @@ func collectEvidence(cmd *cobra.Command, c config.Config, nonce []byte) ([]byte,
 	defer chip.Close()
 	a := attester.New(attester.Config{
 		Release: c.Paths.Release, Trust: c.Paths.Trust, Threshold: c.ReleaseThreshold, Tenant: tenant, Device: device, Boot: boot,
-		SecurityFS: os.DirFS(c.Paths.SecurityFS), SysFS: os.DirFS(c.Paths.SysFS), UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip,
+		SecurityFS: os.DirFS(c.Paths.SecurityFS()), SysFS: os.DirFS(c.Paths.SysFS), UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip,
 		MaxList: securityfs.MaxIMA,
 	})
 	return a.Evidence(cmd.Context(), attester.Question{Nonce: nonce})

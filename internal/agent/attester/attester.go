@@ -66,8 +66,11 @@ type Config struct {
 
 	Started  time.Time // of the daemon; zero: of New
 	Recorder Recorder
-	Alive    func() // called at least every 5 seconds
-	Log      *slog.Logger
+	// First says whether an incident about a subject was not told in this boot yet,
+	// by anybody, and that it is told now; nil: it is asked of this run alone.
+	First func(ctx context.Context, subject string, f finding.Finding) bool
+	Alive func() // called at least every 5 seconds
+	Log   *slog.Logger
 }
 
 // UserLogFolder is where systemd keeps its measurement log.
@@ -92,8 +95,21 @@ type Snapshot struct {
 	At       time.Time         // wall clock, for people
 	Took     time.Duration     // from the daemon's start to the verdict, the TPM's time excluded
 	TPM      time.Duration     // the TPM's share
+	// Quoted is the pcrDigest of the quote over the boot registers (TPM2_Quote, Part 3,
+	// section 18.4): SHA-256 over their values in the order of their numbers. Empty:
+	// they were not quoted.
+	Quoted pcr.Digest
 
 	again bool // the TPM may give more at another time
+}
+
+// Covered is how many entries of the measurement list need no other judge: all
+// that were read, and none where more was found than is told one by one.
+func (s Snapshot) Covered() int {
+	if len(s.Result.Findings) > maxEvents {
+		return 0
+	}
+	return s.Result.IMAEntries
 }
 
 // Attester is the role.
@@ -130,6 +146,9 @@ func New(c Config) *Attester {
 	}
 	a := &Attester{config: c, first: make(chan struct{}), answering: make(chan struct{}, 1), reported: newReported()}
 	a.known = a.loadKnown()
+	if a.config.First == nil {
+		a.config.First = a.reported.first
+	}
 	return a
 }
 
@@ -246,7 +265,7 @@ func (a *Attester) appraise(ctx context.Context) Snapshot {
 			break
 		}
 	}
-	s.TPM, s.again = c.tpm, c.again
+	s.TPM, s.again, s.Quoted = c.tpm, c.again, quotedDigest(c.evidence, s.Release)
 	s.Result.Findings = append(found, s.Result.Findings...)
 	s.At, s.Took = time.Now(), time.Since(began)-s.TPM
 	a.keep(s.Result.Next)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ward/internal/agent/attester"
+	"ward/internal/contracttest"
 	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
@@ -36,6 +37,7 @@ type journal struct {
 }
 
 func (j *journal) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.events = append(j.events, e)
@@ -358,6 +360,50 @@ func TestIncidentsAreToldOnce(t *testing.T) {
 			pass(20 * time.Minute)
 			if got, want := said(t, s.journal.take()), []string{"verdict warning"}; len(got) != 3 || got[0] != want[0] {
 				t.Errorf("recorded %q", got)
+			}
+		})
+	})
+}
+
+// A daemon that starts again in the middle of a boot meets the same list: what was
+// told is not told again, takes no other one's room, and what has no room here is
+// left to whoever watches the list.
+//
+// Verifies: SR-073
+func TestIncidentsOfAnEarlierRunAreNotToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		told := make(map[string]bool)
+		s.config.First = func(_ context.Context, subject string, _ finding.Finding) bool {
+			again := told[subject]
+			told[subject] = true
+			return !again
+		}
+		const first = 60
+		for i := range first {
+			s.kernel.Measure(appraisaltest.Program(fmt.Sprintf("/tmp/%02d", i)))
+		}
+		s.play(func(a *attester.Attester) {
+			if got := len(s.journal.take()); got < first {
+				t.Errorf("%d events for %d programs", got, first)
+			}
+			if l, _ := a.Latest(); l.Covered() != l.Result.IMAEntries {
+				t.Errorf("of %d entries %d are covered", l.Result.IMAEntries, l.Covered())
+			}
+		})
+		for _, path := range []string{"/tmp/60", "/tmp/61", "/tmp/62", "/tmp/63", "/tmp/64"} {
+			s.kernel.Measure(appraisaltest.Program(path))
+		}
+		s.play(func(a *attester.Attester) {
+			events := s.journal.take()
+			if got := said(t, events[len(events)-5:]); got[0] != "incident ima.unknown-file /tmp/60" || got[4] != "incident ima.unknown-file /tmp/64" {
+				t.Errorf("recorded %q", got)
+			}
+			if v := report(t, events[0]); v.Findings < 65 || v.Unlisted != 0 {
+				t.Errorf("%d findings, %d unlisted", v.Findings, v.Unlisted)
+			}
+			if l, _ := a.Latest(); l.Covered() != 0 {
+				t.Errorf("%d findings are more than are told one by one, and %d entries are covered", len(l.Result.Findings), l.Covered())
 			}
 		})
 	})

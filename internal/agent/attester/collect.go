@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -86,6 +87,18 @@ func quoted(r *release.Verified) []int {
 	}
 	slices.Sort(registers)
 	return registers
+}
+
+// quotedDigest is the pcrDigest of the boot quote.
+func quotedDigest(e evidence.Evidence, r *release.Verified) pcr.Digest {
+	if len(e.BootQuote.Attest) == 0 {
+		return nil
+	}
+	h := sha256.New()
+	for _, n := range quoted(r) {
+		h.Write(e.PCRs[n])
+	}
+	return h.Sum(nil)
 }
 
 // maxReason bounds why something could not be read, in bytes.

@@ -380,3 +380,41 @@ func TestEvidenceOfWhatIsMissing(t *testing.T) {
 		})
 	}
 }
+
+// What the boot's first checkpoint names is what the TPM quoted.
+//
+// Verifies: SR-054
+func TestQuotedDigest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		a := attester.New(s.config)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- a.Run(ctx) }()
+		judged, err := a.Judged(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := ask(t, a, attester.Question{Nonce: []byte("n")})
+		// TPMS_QUOTE_INFO ends with the digest (Part 2, section 10.12.4).
+		attest := e.BootQuote.Attest
+		if len(judged.Quoted) != sha256.Size || !bytes.Equal(judged.Quoted, attest[len(attest)-sha256.Size:]) {
+			t.Errorf("quoted %s, the statement ends with %x", judged.Quoted, attest[len(attest)-sha256.Size:])
+		}
+		cancel()
+		<-done
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		s.config.TPM = nil
+		a := attester.New(s.config)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- a.Run(ctx) }()
+		if judged, err := a.Judged(ctx); err != nil || len(judged.Quoted) != 0 {
+			t.Errorf("without a TPM: %s, %v", judged.Quoted, err)
+		}
+		cancel()
+		<-done
+	})
+}

@@ -1,13 +1,13 @@
 package attester
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strconv"
 	"time"
 
@@ -76,10 +76,10 @@ func newReported() reported {
 // report records the verdict, then each finding, then what no longer holds.
 func (a *Attester) report(ctx context.Context, s Snapshot) {
 	fs := slices.Clone(s.Result.Findings)
-	slices.SortStableFunc(fs, func(x, y finding.Finding) int { return cmp.Compare(y.Severity, x.Severity) })
-	listed := fs[:min(len(fs), maxEvents)]
+	sort.SliceStable(fs, func(x, y int) bool { return fs[x].Severity > fs[y].Severity })
+	listed, unlisted := a.choose(ctx, fs)
 
-	v := verdictOf(s, len(fs)-len(listed))
+	v := verdictOf(s, unlisted)
 	if text := fmt.Sprint(v.Verdict, v.Claims, v.Release, v.Findings); text != a.reported.verdict {
 		a.reported.verdict = text
 		a.config.Log.Info("boot appraised", "verdict", v.Verdict.String(), "events", v.Events, "ima_entries", v.IMAEntries,
@@ -114,21 +114,44 @@ func (a *Attester) recordVerdict(ctx context.Context, v Verdict) {
 	a.record(ctx, event.Event{Type: event.BootVerdict, Subject: verdictSubject, Severity: severity, Report: report})
 }
 
-// raise records a condition that was not raised before, and incidents of the
-// first round that could tell them.
-func (a *Attester) raise(ctx context.Context, key string, f finding.Finding) {
-	kind := event.FindingRaised
-	if d, ok := finding.Lookup(f.Code); ok && d.Kind == finding.Incident {
-		if a.reported.ran || a.reported.incidents[key+f.Found] {
-			return
+// choose picks the findings that become events: conditions that hold, and incidents
+// that were not told in this boot, of the first round that could tell them. The
+// rest, for which there is no room, is counted.
+func (a *Attester) choose(ctx context.Context, fs []finding.Finding) (listed []finding.Finding, unlisted int) {
+	for _, f := range fs {
+		switch {
+		case isIncident(f) && a.reported.ran:
+		case len(listed) == maxEvents:
+			unlisted++
+		case isIncident(f) && !a.config.First(ctx, subject(f), f):
+		default:
+			listed = append(listed, f)
 		}
-		a.reported.incidents[key+f.Found] = true
-		kind = event.FindingIncident
-	} else {
+	}
+	return listed, unlisted
+}
+
+func isIncident(f finding.Finding) bool {
+	d, ok := finding.Lookup(f.Code)
+	return ok && d.Kind == finding.Incident
+}
+
+// first is First for who has no memory beyond this run.
+func (r *reported) first(_ context.Context, subject string, f finding.Finding) bool {
+	key := string(f.Code) + "\x00" + subject + "\x00" + f.Found
+	again := r.incidents[key]
+	r.incidents[key] = true
+	return !again
+}
+
+// raise records an incident, and a condition that was not raised before.
+func (a *Attester) raise(ctx context.Context, key string, f finding.Finding) {
+	kind := event.FindingIncident
+	if !isIncident(f) {
 		if _, ok := a.reported.conditions[key]; ok {
 			return
 		}
-		a.reported.conditions[key] = f
+		a.reported.conditions[key], kind = f, event.FindingRaised
 	}
 	a.record(ctx, event.Event{Type: kind, Subject: subject(f), Severity: f.Severity, Finding: &f})
 }

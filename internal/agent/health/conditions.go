@@ -4,6 +4,7 @@ import (
 	"context"
 	"sort"
 	"sync"
+	"time"
 
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
@@ -24,14 +25,33 @@ const maxConditions = 512
 // batch is how many events are read at once.
 const batch = 128
 
+// Condition is a finding that lasts.
+type Condition struct {
+	finding.Finding
+	Subject      string           // what tells it from others of its code
+	Acknowledged *Acknowledgement // nil: nobody has acknowledged it
+}
+
+// Acknowledgement says that somebody at the device has seen a condition.
+type Acknowledgement struct {
+	Time time.Time // wall clock, for people
+	By   string    // the role: event.ByRoot, event.ByService
+}
+
 // Conditions is what holds on the device in this boot: it follows the journal,
-// adds what is raised and takes away what is cleared.
+// adds what is raised, notes what is acknowledged and takes away what is cleared.
+// An acknowledgement is of the condition as it was raised: it lasts while that
+// holds, also when it is raised again in the meantime, and is gone when it is
+// cleared. It does not outlive the daemon either: behind a start every condition
+// is found anew, and whether it held in between nobody knows.
 type Conditions struct {
 	journal Reader
 	boot    string
 
+	acknowledging sync.Mutex // one at a time
+
 	mu        sync.Mutex
-	active    map[string]finding.Finding
+	active    map[string]Condition
 	order     map[string]uint64
 	incidents []finding.Finding
 	dropped   int
@@ -39,7 +59,7 @@ type Conditions struct {
 
 // NewConditions follows the journal's events of one boot.
 func NewConditions(journal Reader, boot string) *Conditions {
-	return &Conditions{journal: journal, boot: boot, active: make(map[string]finding.Finding), order: make(map[string]uint64)}
+	return &Conditions{journal: journal, boot: boot, active: make(map[string]Condition), order: make(map[string]uint64)}
 }
 
 // Run follows the journal until ctx ends.
@@ -87,11 +107,20 @@ func (c *Conditions) add(e event.Decoded) {
 	key := string(e.Finding.Code) + "\x00" + e.Subject
 	switch e.Type {
 	case event.FindingRaised:
-		if _, known := c.active[key]; !known && len(c.active) >= maxConditions {
+		held, known := c.active[key]
+		if !known && len(c.active) >= maxConditions {
 			c.dropped++
 			return
 		}
-		c.active[key], c.order[key] = *e.Finding, e.Sequence
+		c.active[key], c.order[key] = Condition{Finding: *e.Finding, Subject: e.Subject, Acknowledged: held.Acknowledged}, e.Sequence
+	case event.FindingAcknowledged:
+		held, known := c.active[key]
+		if !known {
+			return
+		}
+		a, _ := event.ParseAcknowledgement(e.Report) // without a role it is one all the same
+		held.Acknowledged = &Acknowledgement{Time: e.Time, By: a.By}
+		c.active[key] = held
 	case event.FindingCleared:
 		delete(c.active, key)
 		delete(c.order, key)
@@ -106,7 +135,7 @@ func (c *Conditions) add(e event.Decoded) {
 
 // Active lists the conditions that hold, gravest first, and then the incidents
 // of this boot in their order.
-func (c *Conditions) Active() (conditions, incidents []finding.Finding) {
+func (c *Conditions) Active() (conditions []Condition, incidents []finding.Finding) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	keys := make([]string, 0, len(c.active))

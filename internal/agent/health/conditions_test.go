@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"ward/internal/agent/health"
 	"ward/internal/trust/event"
@@ -65,6 +66,14 @@ func (b *book) Wait(ctx context.Context, after uint64) error {
 	}
 }
 
+func (b *book) acknowledge(boot, subject, by string, code finding.Code) {
+	b.write(boot, event.FindingAcknowledged, subject, finding.New(code, ""))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := &b.events[len(b.events)-1]
+	last.Time, last.Report = time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC), event.Acknowledgement{By: by}.Encode()
+}
+
 // followed runs conditions of the boot "now" over a journal; look returns what
 // holds after everything that was written.
 func followed(t *testing.T, f func(b *book, look func() (conditions, incidents []string))) {
@@ -78,7 +87,15 @@ func followed(t *testing.T, f func(b *book, look func() (conditions, incidents [
 		f(b, func() ([]string, []string) {
 			synctest.Wait()
 			conditions, incidents := c.Active()
-			return texts(conditions), texts(incidents)
+			var held []string
+			for _, c := range conditions {
+				text := texts([]finding.Finding{c.Finding})[0]
+				if a := c.Acknowledged; a != nil {
+					text += " acknowledged by " + a.By + a.Time.Format(" 15:04:05")
+				}
+				held = append(held, text)
+			}
+			return held, texts(incidents)
 		})
 		cancel()
 		if err := <-ended; err != nil {
@@ -125,6 +142,48 @@ func TestConditionsHoldUntilTheyAreCleared(t *testing.T) {
 		want("behind a start", nil, []string{"ima.unknown-file 1", "ima.unknown-file 2"})
 		b.write("now", event.FindingRaised, "boot", finding.New(finding.BootPCRDiffers, "e"))
 		want("raised anew", []string{"boot.pcr-differs e"}, []string{"ima.unknown-file 1", "ima.unknown-file 2"})
+	})
+}
+
+// An acknowledgement is of the condition as it was raised: it lasts until that is
+// cleared or the daemon starts anew, and touches nothing else.
+//
+// Verifies: SR-062
+func TestAcknowledged(t *testing.T) {
+	followed(t, func(b *book, look func() ([]string, []string)) {
+		want := func(step string, conditions ...string) {
+			t.Helper()
+			if c, _ := look(); !slices.Equal(c, conditions) {
+				t.Errorf("%s: %q, want %q", step, c, conditions)
+			}
+		}
+		const seen = " acknowledged by service 01:02:03"
+		b.acknowledge("now", "uplink", event.ByService, finding.LinkDown)
+		b.write("now", event.FindingRaised, "uplink", finding.New(finding.LinkDown, "a"))
+		want("acknowledged before it was raised", "link.down a")
+		b.write("now", event.FindingRaised, "other", finding.New(finding.LinkDown, "b"))
+		b.acknowledge("now", "uplink", event.ByService, finding.LinkDown)
+		want("one of two", "link.down a"+seen, "link.down b")
+		b.write("now", event.FindingRaised, "uplink", finding.New(finding.LinkDown, "c"))
+		want("raised again without being cleared", "link.down b", "link.down c"+seen)
+		b.acknowledge("before", "other", event.ByService, finding.LinkDown)
+		want("of another boot", "link.down b", "link.down c"+seen)
+		b.acknowledge("now", "uplink", event.ByRoot, finding.LinkRefused)
+		want("of another code", "link.down b", "link.down c"+seen)
+		b.write("now", event.FindingCleared, "uplink", finding.New(finding.LinkDown, ""))
+		b.write("now", event.FindingRaised, "uplink", finding.New(finding.LinkDown, "d"))
+		want("cleared and raised anew", "link.down b", "link.down d")
+		b.acknowledge("now", "other", event.ByRoot, finding.LinkDown)
+		want("by root", "link.down b acknowledged by root 01:02:03", "link.down d")
+		b.write("now", event.DaemonStarted, "")
+		b.write("now", event.FindingRaised, "other", finding.New(finding.LinkDown, "e"))
+		want("found anew behind a start", "link.down e")
+		b.write("now", event.FindingIncident, "x", finding.New(finding.IMAUnknownFile, "1"))
+		b.acknowledge("now", "x", event.ByRoot, finding.IMAUnknownFile)
+		want("an incident is none", "link.down e")
+		if _, incidents := look(); !slices.Equal(incidents, []string{"ima.unknown-file 1"}) {
+			t.Errorf("incidents %q", incidents)
+		}
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ward/internal/agent/health"
+	"ward/internal/contracttest"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 )
@@ -23,6 +24,7 @@ type recorder struct {
 }
 
 func (r *recorder) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.kept = append(r.kept, e)

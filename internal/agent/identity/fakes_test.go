@@ -24,6 +24,7 @@ import (
 	"ward/internal/agent/identity"
 	"ward/internal/agent/identity/idstore"
 	"ward/internal/agent/identity/issued"
+	"ward/internal/contracttest"
 	"ward/internal/device/est"
 	"ward/internal/device/tpm"
 	"ward/internal/format/tss2"
@@ -275,6 +276,7 @@ type recorder struct {
 }
 
 func (r *recorder) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, strings.TrimPrefix(e.Type, "ward.finding.")+" "+string(e.Finding.Code))

@@ -16,6 +16,7 @@ import (
 	"ward/internal/format/ima"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
 	"ward/internal/trust/measured"
 )
 
@@ -44,8 +45,11 @@ type Config struct {
 	Poll       time.Duration // between two looks; 0: 250 ms
 	Start      Start
 	Recorder   Recorder
-	Alive      func() // called at every look
-	Log        *slog.Logger
+	// First says whether an incident about a subject was not told in this boot yet,
+	// by anybody, and that it is told now; nil: it is asked of this run alone.
+	First func(ctx context.Context, subject string, f finding.Finding) bool
+	Alive func() // called at every look
+	Log   *slog.Logger
 }
 
 // Watch is the role.
@@ -167,6 +171,8 @@ func (w *Watch) take(ctx context.Context, list *securityfs.Follower, from int) e
 func (w *Watch) judge(ctx context.Context, e ima.Entry) {
 	switch standing, f := measured.JudgeEntry(e, w.files); standing {
 	case measured.Unknown, measured.Changed, measured.Violated:
-		w.report.incident(ctx, f)
+		if w.c.First == nil || w.c.First(ctx, f.Path, f) {
+			w.report.incident(ctx, f)
+		}
 	}
 }

@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"ward/internal/agent/integrity"
+	"ward/internal/contracttest"
 	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
 )
 
 const poll = 250 * time.Millisecond
@@ -30,6 +32,7 @@ type journal struct {
 }
 
 func (j *journal) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.events, j.at = append(j.events, e), append(j.at, time.Now())
@@ -74,6 +77,7 @@ type scene struct {
 	start   *start
 	journal *journal
 	alive   int
+	first   func(ctx context.Context, subject string, f finding.Finding) bool
 }
 
 // play runs the role inside a bubble while act acts.
@@ -88,7 +92,7 @@ func play(t *testing.T, begin func(*scene), act func(*scene)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
 		w := integrity.New(integrity.Config{
-			SecurityFS: s.kernel.SecurityFS(), Poll: poll, Start: s.start, Recorder: s.journal,
+			SecurityFS: s.kernel.SecurityFS(), Poll: poll, Start: s.start, Recorder: s.journal, First: s.first,
 			Alive: func() { mu.Lock(); s.alive++; mu.Unlock() },
 		})
 		done := make(chan error)
@@ -159,6 +163,21 @@ func TestFollowsFromWhereTheAppraisalStopped(t *testing.T) {
 	play(t, func(s *scene) {
 		s.kernel.Measure(appraisaltest.Program("/tmp/judged"), appraisaltest.Program("/tmp/new"))
 		s.start.set(s.start.files, 4)
+	}, func(s *scene) {
+		pass(poll)
+		want(t, s, "incident ima.unknown-file /tmp/new")
+	})
+}
+
+// What somebody else has told in this boot is not reported again, whatever part of
+// the list is gone through.
+//
+// Verifies: SR-073
+func TestToldByAnotherIsNotReportedAgain(t *testing.T) {
+	play(t, func(s *scene) {
+		s.first = func(_ context.Context, subject string, _ finding.Finding) bool { return subject != "/tmp/told" }
+		s.kernel.Measure(appraisaltest.Program("/tmp/told"), appraisaltest.Program("/tmp/new"))
+		s.start.set(s.start.files, 0)
 	}, func(s *scene) {
 		pass(poll)
 		want(t, s, "incident ima.unknown-file /tmp/new")

@@ -30,10 +30,6 @@ func (a *again) folder() string {
 	return asidePrefix + "unknown"
 }
 
-// checkpoints are of the epoch in which they were taken: in another one they
-// certify nothing.
-const checkpoint = "ward.journal.checkpoint"
-
 // againBatch is how many records are written before they are synced.
 const againBatch = 64
 
@@ -68,7 +64,9 @@ func (j *Journal) repeat(other wal.FS, after, skip uint64, durable bool) error {
 			return nil
 		}
 		e, err := event.Parse(r.Payload)
-		if err != nil || e.Type == checkpoint {
+		// Checkpoints are of the epoch in which they were taken: in another one they
+		// certify nothing.
+		if err != nil || e.Type == event.Checkpoint {
 			return nil // the first stays where it is
 		}
 		if n++; n <= skip {

@@ -19,22 +19,32 @@ type Verification struct {
 	Problems    []string // places where the chain does not hold, one line each
 	Dropped     int      // problems beyond maxProblems
 	Torn        string   // an unfinished end; empty when there is none
+	Anchoring            // what its checkpoints are worth
 }
 
 // maxProblems bounds what is listed: after the first few, more tell nothing.
 const maxProblems = 100
 
-// Verify reads a whole journal without changing it, and calls each, which may
-// be nil, for every record. It checks, in this order:
+// Verify is VerifyAgainst nothing: the chain alone.
+func Verify(fs wal.FS, each func(wal.Record) error) (Verification, error) {
+	return VerifyAgainst(fs, Against{}, each)
+}
+
+// VerifyAgainst reads a whole journal without changing it, and calls each, which
+// may be nil, for every record. It checks, in this order:
 //
 //  1. checksums, and that no durable record is missing (package wal);
 //  2. every record with content is an event of this epoch and sequence;
 //  3. all events come from one device;
-//  4. every record names the hash of the one before it.
+//  4. every record names the hash of the one before it;
+//  5. with a key: every checkpoint is certified by it, for a record in this chain,
+//     and none is missing between two (package checkpoint);
+//  6. with a known place: the journal holds it.
 //
 // Whether newer records once existed cannot be told from the folder alone.
-func Verify(fs wal.FS, each func(wal.Record) error) (Verification, error) {
-	var f follower
+func VerifyAgainst(fs wal.FS, against Against, each func(wal.Record) error) (Verification, error) {
+	anchored := newAnchors(against)
+	f := follower{also: anchored}
 	scan, err := wal.Inspect(fs, func(r wal.Record) error {
 		f.add(r)
 		if each == nil {
@@ -58,13 +68,22 @@ func Verify(fs wal.FS, each func(wal.Record) error) (Verification, error) {
 	if scan.Torn != nil {
 		v.Torn = scan.Torn.String()
 	}
+	v.Anchoring = anchored.conclude(v)
 	return v, nil
+}
+
+// also looks at the records beside the chain. It keeps what reads copies out of the
+// daemon, which follows the chain of its own journal only.
+type also interface {
+	take(e event.Decoded, r wal.Record)
+	lost(sequence uint64, h chain.Hash) // a record whose content is not there
 }
 
 // follower follows the chain over a log's records.
 type follower struct {
 	v     Verification
 	chain chain.Verifier
+	also  // nil: the chain alone
 }
 
 func (f *follower) problem(format string, args ...any) {
@@ -85,6 +104,9 @@ func (f *follower) add(r wal.Record) {
 	if r.Kind == wal.Stub {
 		f.v.Shed++
 		h, err := hashOf(r)
+		if f.also != nil {
+			f.lost(r.Sequence, h)
+		}
 		if err == nil {
 			// Before the first whole record the epoch is not known; the one of
 			// that record is taken.
@@ -99,8 +121,14 @@ func (f *follower) add(r wal.Record) {
 	e, err := event.Parse(r.Payload)
 	if err != nil {
 		f.problem("record %d: %v", r.Sequence, err)
+		if f.also != nil {
+			f.lost(r.Sequence, chain.Next(r.Payload))
+		}
 		f.chain.Accept(chain.Link{Epoch: f.v.Epoch, Sequence: r.Sequence}, r.Payload)
 		return
+	}
+	if f.also != nil {
+		f.take(e, r)
 	}
 	if f.v.Source == "" {
 		f.v.Source, f.v.Epoch = e.Source.String(), e.Epoch

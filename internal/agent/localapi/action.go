@@ -43,6 +43,7 @@ type Action struct {
 // Request is what an asker wants.
 type Request struct {
 	From  string // the asker, "uid 0, pid 17"
+	Role  string // the asker as events name people: event.ByRoot, event.ByService
 	Query url.Values
 	Body  []byte // at most 64 KiB
 }
@@ -93,7 +94,7 @@ func (s *Server) action(a Action) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), longestWait)
 		defer cancel()
-		out, err := a.Do(ctx, Request{From: p.String(), Query: r.URL.Query(), Body: body})
+		out, err := a.Do(ctx, Request{From: p.String(), Role: p.role(), Query: r.URL.Query(), Body: body})
 		if err == nil {
 			answer(w, out)
 			return

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ward/internal/agent/localapi"
+	"ward/internal/trust/event"
 )
 
 // signers is the group whose members may use the device's keys.
@@ -75,6 +76,15 @@ func TestWhoMayAct(t *testing.T) {
 	socket := serveActions(t, &journal{n: 3}, []localapi.Action{
 		count(&root, "POST /v1/root", localapi.Root), count(&readers, "POST /v1/readers", localapi.Readers),
 		count(&signed, "POST /v1/sign", localapi.Signers),
+		{Pattern: "POST /v1/role", Who: localapi.Readers, Do: func(_ context.Context, r localapi.Request) (any, error) {
+			switch r.Role {
+			case event.ByRoot:
+				return r.Role, nil
+			case event.ByService:
+				return nil, localapi.Refuse(http.StatusConflict, "service")
+			}
+			return nil, errors.New("no role")
+		}},
 	}, reader)
 	for _, row := range []struct {
 		name, request string
@@ -86,6 +96,8 @@ func TestWhoMayAct(t *testing.T) {
 		{"root reads by no side effect", "GET /v1/root", 0, 0, nil, "405"},
 		{"a reader asks for what is root's", "POST /v1/root", 65534, reader, nil, "403"},
 		{"a reader", "POST /v1/readers", 65534, reader, nil, "200"},
+		{"a reader's role is service", "POST /v1/role", 65534, reader, nil, "409"},
+		{"root's role is root", "POST /v1/role", 0, 0, nil, "200"},
 		{"a reader asks for a signature", "POST /v1/sign", 65534, reader, nil, "403"},
 		{"a reader who may sign", "POST /v1/sign", 65534, reader, []uint32{signers}, "200"},
 		{"who may sign and not read", "POST /v1/sign", 65534, signers, nil, "403"},

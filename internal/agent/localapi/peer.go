@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"ward/internal/trust/event"
 )
 
 // peer is the process at the other end, as the kernel knows it.
@@ -19,6 +21,14 @@ type peer struct {
 }
 
 func (p *peer) String() string { return fmt.Sprintf("uid %d, pid %d", p.uid, p.pid) }
+
+// role is who the peer is to events, which name nobody.
+func (p *peer) role() string {
+	if p.uid == 0 {
+		return event.ByRoot
+	}
+	return event.ByService
+}
 
 func (p *peer) mayRead(readers []uint32) bool {
 	if p.uid == 0 || p.uid == uint32(os.Getuid()) || slices.Contains(readers, p.gid) {

@@ -20,13 +20,27 @@ type Status struct {
 	Verdict   Verdict           `json:"verdict"`
 	Journal   Journal           `json:"journal"`
 	Link      Link              `json:"link"`
+	Sinks     []Sink            `json:"sinks"` // syslog servers that get every event too
 	Identity  Identity          `json:"identity"`
 	Update    Update            `json:"update"`
 	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
 	Roles     []Role            `json:"roles"`
-	Findings  []finding.Finding `json:"findings"`  // conditions that hold
+	Findings  []Condition       `json:"findings"`  // conditions that hold
 	Incidents []finding.Finding `json:"incidents"` // of this boot
 	Memory    Memory            `json:"memory"`
+}
+
+// Condition is a finding that lasts.
+type Condition struct {
+	finding.Finding
+	Subject      string           `json:"subject,omitempty"` // what tells it from others of its code
+	Acknowledged *Acknowledgement `json:"acknowledged,omitempty"`
+}
+
+// Acknowledgement says that somebody at the device has seen a condition.
+type Acknowledgement struct {
+	Time time.Time `json:"time"` // wall clock, for people
+	By   string    `json:"by"`   // the role: "root", "service"
 }
 
 // Volume is one encrypted volume of the device.
@@ -73,6 +87,8 @@ type Journal struct {
 	Error        string `json:"error,omitempty"`
 	Memory       bool   `json:"memory,omitempty"` // it is kept in memory only, and ends with the daemon
 	Flash        Flash  `json:"flash"`
+
+	Anchor *Anchor `json:"anchor,omitempty"`
 }
 
 // Flash is what Ward writes, by days of running.
@@ -92,7 +108,21 @@ type Link struct {
 	Session      uint64     `json:"session"`
 	LastReceipt  *time.Time `json:"lastReceipt,omitempty"`
 	LastEvidence *time.Time `json:"lastEvidence,omitempty"`
+	SentToday    uint64     `json:"sentToday"`  // bytes since the budget's day began
+	DailyBytes   uint64     `json:"dailyBytes"` // the budget, 0 without a link
 	Error        string     `json:"error,omitempty"`
+}
+
+// Sink is one syslog server beside the fleet.
+type Sink struct {
+	Name    string    `json:"name"`
+	State   string    `json:"state"` // connected, connecting, no-identity, stopped
+	Since   time.Time `json:"since"`
+	Sent    uint64    `json:"sent"`    // last record that was written to it
+	Cursor  uint64    `json:"cursor"`  // last record that no end of the connection takes back
+	Behind  uint64    `json:"behind"`  // records that were not written yet
+	Skipped uint64    `json:"skipped"` // records that it did not get, since the daemon's start
+	Error   string    `json:"error,omitempty"`
 }
 
 // Role is one part of the daemon.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ward/internal/agent/updategate"
+	"ward/internal/contracttest"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/event"
 	"ward/internal/trust/policy"
@@ -105,6 +106,7 @@ type recorder struct {
 }
 
 func (r *recorder) Record(ctx context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.full || ctx.Err() != nil {

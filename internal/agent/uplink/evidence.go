@@ -14,6 +14,7 @@ import (
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
+	"ward/internal/trust/rotation"
 )
 
 const (
@@ -70,7 +71,7 @@ func newProver() prover {
 }
 
 // asked says whether the uplink listens to questions.
-func (u *Uplink) asked() bool { return u.config.Attester != nil && u.config.Challenges.Len() > 0 }
+func (u *Uplink) asked() bool { return u.config.Attester != nil && u.config.Challenges().Len() > 0 }
 
 // document is an evidence document on its way.
 type document struct {
@@ -84,13 +85,17 @@ type document struct {
 // challenged takes a question. It checks, in this order: signature, form and
 // addressee (trust/receipt); that its nonce was not answered before; that the
 // last question is long enough ago. The device's clock does not matter: whether
-// an answer is in time is the fleet's to judge.
+// an answer is in time is the fleet's to judge. A rotation of challenge keys comes
+// the same way (rotated).
 func (s *session) challenged(ctx context.Context, m mqtt.Message) {
 	u := s.u
-	v, err := receipt.VerifyChallenge(m.Payload, u.config.Challenges, u.config.Tenant, u.config.Device)
+	v, err := receipt.VerifyChallenge(m.Payload, u.config.Challenges(), u.config.Tenant, u.config.Device)
 	c := v.Challenge()
 	if err == nil && slices.ContainsFunc(u.prover.answered, func(n pcr.Digest) bool { return slices.Equal(n, c.Nonce) }) {
 		err = errors.New("a question came again: its nonce was answered before")
+	}
+	if err != nil && s.rotated(ctx, rotation.Challenge, m.Payload) {
+		return
 	}
 	if err != nil {
 		u.prover.invalid.report(ctx, u, finding.LinkChallengeInvalid, err)
@@ -127,7 +132,12 @@ func (s *session) tooFast(ctx context.Context, now time.Time) {
 // some is being made already.
 func (s *session) prove(ctx context.Context) {
 	u := s.u
-	if u.config.Attester == nil || s.question == nil && time.Now().Before(u.prover.due) {
+	if u.config.Attester == nil || s.question == nil && (time.Now().Before(u.prover.due) || u.budget.sparing()) {
+		return
+	}
+	if u.budget.over() {
+		u.config.Log.Warn("question left unanswered: the day's budget is spent")
+		s.question = nil
 		return
 	}
 	select {
@@ -166,6 +176,10 @@ func (s *session) begin(d *document) {
 
 // sendParts sends what the window allows of the document; events went first.
 func (s *session) sendParts() error {
+	if s.document != nil && s.u.budget.over() {
+		s.u.config.Log.Warn("evidence given up: the day's budget is spent")
+		s.document = nil
+	}
 	d := s.document
 	for d != nil && len(d.parts) > 0 && d.flying < d.window && len(s.flights) < maxInFlight {
 		if err := s.send(presence.Evidence, false, d.parts[0]); err != nil {

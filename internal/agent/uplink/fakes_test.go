@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ward/internal/agent/uplink"
+	"ward/internal/contracttest"
 	"ward/internal/device/mqtt"
 	"ward/internal/format/chain"
 	"ward/internal/format/dsse"
@@ -61,7 +62,7 @@ func (m *memory) Record(_ context.Context, e event.Event) error {
 func (m *memory) add(t testing.TB, n int) {
 	t.Helper()
 	for range n {
-		if err := m.Record(t.Context(), event.Event{Type: event.BootVerdict, Severity: finding.Info}); err != nil {
+		if err := m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: finding.Info, Report: []byte(`{"session":3}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -164,6 +165,9 @@ type net struct {
 	got       []message
 	conns     []*conn
 	dials     []string
+	dialled   []time.Time    // when
+	slowDial  time.Duration  // how long a dial takes
+	onDial    func()         // called once when a dial has succeeded, if not nil
 	seen      map[uint64]int // how often each record arrived
 	last      uint64         // the fleet's last record, in order
 	head      chain.Hash
@@ -179,13 +183,21 @@ func newNet(t testing.TB) *net {
 
 func (n *net) connect(_ context.Context, o mqtt.Options) (uplink.Publisher, error) {
 	n.mu.Lock()
+	slow := n.slowDial
+	n.mu.Unlock()
+	time.Sleep(slow)
+	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.dials = append(n.dials, o.Broker)
+	n.dials, n.dialled = append(n.dials, o.Broker), append(n.dialled, time.Now())
 	if err := n.refuse[o.Broker]; err != nil {
 		return nil, &mqtt.ConnectError{Broker: o.Broker, Cause: causes[err], Err: err}
 	}
 	c := &conn{net: n, options: o, messages: make(chan mqtt.Message, 64), done: make(chan struct{})}
 	n.conns = append(n.conns, c)
+	if n.onDial != nil {
+		n.onDial()
+		n.onDial = nil
+	}
 	return c, nil
 }
 
@@ -270,7 +282,11 @@ func (n *net) take(c *conn, m message) {
 		n.t.Errorf("record %d does not follow", sequence)
 	}
 	n.last, n.head = sequence, hash
-	c.push(n.receipt(sequence, hash))
+	answer := n.receipt(sequence, hash)
+	if err := contracttest.Check(answer.Topic, answer.Payload); err != nil {
+		n.t.Error(err)
+	}
+	c.push(answer)
 }
 
 func (n *net) receipt(sequence uint64, head chain.Hash) mqtt.Message {
@@ -323,6 +339,9 @@ func (c *conn) Send(topic string, retain bool, payload []byte) (mqtt.Delivery, e
 	tenant, device, kind, err := presence.ParseTopic(topic)
 	if err != nil || tenant != "acme" || device != "pump-1" || len(payload) > presence.MaxPayload {
 		c.net.t.Errorf("message on %s with %d bytes: %v", topic, len(payload), err)
+	}
+	if err := contracttest.Check(topic, payload); err != nil {
+		c.net.t.Error(err)
 	}
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
@@ -418,6 +437,6 @@ func config(t testing.TB, m *memory, n *net) uplink.Config {
 		Birth: func() presence.Status {
 			return presence.Status{Boot: boot, Session: 3, Release: "4.2.0", Version: "0.1", Capabilities: []string{"ima"}}
 		},
-		Receipts: keys, Journal: m, Recorder: m, Credentials: &credentials{}, Connect: n.connect,
+		Receipts: func() *dsse.Keyring { return keys }, Journal: m, Recorder: m, Credentials: &credentials{}, Connect: n.connect,
 	}
 }

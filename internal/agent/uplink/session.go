@@ -12,6 +12,7 @@ import (
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 	"ward/internal/trust/receipt"
+	"ward/internal/trust/rotation"
 )
 
 // ackTime is how long the broker may take to acknowledge a message.
@@ -36,9 +37,13 @@ type flight struct {
 // session is one connection. Everything happens in one goroutine, except the
 // wait for the journal's next record and the making of evidence.
 type session struct {
-	u      *Uplink
-	conn   Publisher
-	broker string
+	u    *Uplink
+	conn Publisher
+	*standing
+
+	begun time.Time        // when the broker took the birth
+	heard int              // messages from above within the second that runs
+	quiet <-chan time.Time // its end
 
 	flights []flight
 	cursor  uint64     // last record that was sent
@@ -70,9 +75,11 @@ func (s *session) run(ctx context.Context) error {
 	defer refresh.Stop()
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
+	prefer := s.u.lookUp(s.rank)
 	woken := false
 	for {
 		s.u.config.Alive()
+		s.u.weigh(ctx, time.Now())
 		before := s.cursor
 		if err := s.fill(watch); err != nil {
 			return err
@@ -95,8 +102,18 @@ func (s *session) run(ctx context.Context) error {
 			if err := s.land(); err != nil {
 				return err
 			}
-		case m := <-s.conn.Messages():
+		case m := <-s.messages():
 			s.receive(ctx, m)
+		case <-s.quiet:
+			s.heard, s.quiet = 0, nil
+		case <-prefer:
+			s.u.tryBetter(ctx, s.rank)
+		case st := <-s.u.preference.trying:
+			if s.u.preference.trying = nil; st != nil {
+				s.u.preference.found = st
+				return errBetter
+			}
+			prefer = s.u.lookUp(s.rank)
 		case err := <-s.wake:
 			s.waiting = false
 			if err != nil && ctx.Err() == nil {
@@ -116,6 +133,9 @@ func (s *session) run(ctx context.Context) error {
 		case <-alive.C:
 			if len(s.flights) > 0 && time.Since(s.flights[0].since) > ackTime {
 				return errNoAck
+			}
+			if time.Since(s.begun) > steady {
+				s.u.protocol.clear(ctx, s.u)
 			}
 			if len(s.flights) == 0 && s.u.config.Outdated(s.u.using) {
 				return errRenewed
@@ -142,13 +162,14 @@ func (s *session) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	u.spend(u.topic(presence.State), payload)
 	if err := s.conn.Publish(bounded, u.topic(presence.State), true, payload); err != nil {
 		return err
 	}
-	if !u.everUp || u.link.holds() {
+	if u.lastUp != s.broker || u.link.holds() {
 		u.recordConnected(ctx, connected{Broker: s.broker, Session: birth.Session})
 	}
-	u.everUp = true
+	u.lastUp, s.begun = s.broker, time.Now()
 	if u.prover.due.IsZero() {
 		u.prover.due = time.Now().Add(firstEvidence)
 	}
@@ -174,14 +195,27 @@ func (s *session) subscribe(ctx, bounded context.Context, k presence.Kind, c *co
 	return nil
 }
 
-// fill sends records until the broker's or the fleet's window is full, or
-// until the journal has no more; then it waits for the journal.
+// messages are those from above, unless too many came within this second.
+func (s *session) messages() <-chan mqtt.Message {
+	if s.heard >= maxHeard {
+		return nil
+	}
+	return s.conn.Messages()
+}
+
+// fill sends records until the broker's or the fleet's window is full, the day's
+// budget holds them back, or the journal has no more; then it waits for the
+// journal.
 func (s *session) fill(ctx context.Context) error {
 	u := s.u
 	for s.again == nil && len(s.flights) < maxInFlight {
 		acknowledged := u.config.Journal.Acknowledged()
 		s.cursor = max(s.cursor, acknowledged)
 		if s.cursor-acknowledged >= maxUnconfirmed {
+			return nil
+		}
+		if s.cursor >= u.budget.last() {
+			s.hold(ctx, acknowledged)
 			return nil
 		}
 		room := int(min(maxUnconfirmed-(s.cursor-acknowledged), readBatch, uint64(maxInFlight-len(s.flights))))
@@ -193,10 +227,13 @@ func (s *session) fill(ctx context.Context) error {
 			return nil
 		}
 		if len(records) == 0 {
-			s.await(ctx)
+			s.await(ctx, s.cursor)
 			return nil
 		}
 		for _, r := range records {
+			if r.Sequence > u.budget.last() {
+				break
+			}
 			if err := s.sendRecord(r); err != nil {
 				return err
 			}
@@ -210,10 +247,12 @@ func (s *session) fill(ctx context.Context) error {
 }
 
 func (s *session) send(k presence.Kind, retain bool, payload []byte) error {
-	d, err := s.conn.Send(s.u.topic(k), retain, payload)
+	topic := s.u.topic(k)
+	d, err := s.conn.Send(topic, retain, payload)
 	if err != nil {
 		return err
 	}
+	s.u.spend(topic, payload)
 	s.flights = append(s.flights, flight{delivery: d, since: time.Now()})
 	return nil
 }
@@ -238,13 +277,12 @@ func (s *session) sendStatus() error {
 	return s.send(presence.State, true, payload)
 }
 
-// await has one goroutine wait for the journal's next record.
-func (s *session) await(ctx context.Context) {
+// await has one goroutine wait for the journal's record behind another.
+func (s *session) await(ctx context.Context, after uint64) {
 	if s.waiting {
 		return
 	}
 	s.waiting = true
-	after := s.cursor
 	go func() { s.wake <- s.u.config.Journal.Wait(ctx, after) }()
 }
 
@@ -288,11 +326,14 @@ func (s *session) repeat() {
 	s.cursor, s.lastResend = acknowledged, time.Now()
 }
 
-// receive takes a message from above: a question (challenged), a receipt or
-// nothing. Of a receipt it checks, in this order: the topic; signature, form and addressee (trust/receipt); the epoch;
+// receive takes a message from above: a question (challenged), a receipt, a
+// rotation of receipt keys (rotated) or nothing. Of a receipt it checks, in this order: the topic; signature, form and addressee (trust/receipt); the epoch;
 // whether it is newer than the last; the chain head, by the journal.
 func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	u := s.u
+	if s.heard++; s.quiet == nil {
+		s.quiet = time.After(time.Second)
+	}
 	if u.asked() && m.Topic == u.topic(presence.Challenge) {
 		s.challenged(ctx, m)
 		return
@@ -301,7 +342,10 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 		u.invalid.report(ctx, u, finding.LinkReceiptInvalid, fmt.Errorf("message on topic %.200q, which is not this device's", m.Topic))
 		return
 	}
-	v, err := receipt.Verify(m.Payload, u.config.Receipts, u.config.Tenant, u.config.Device)
+	v, err := receipt.Verify(m.Payload, u.config.Receipts(), u.config.Tenant, u.config.Device)
+	if err != nil && s.rotated(ctx, rotation.Receipt, m.Payload) {
+		return
+	}
 	if err != nil {
 		u.invalid.report(ctx, u, finding.LinkReceiptInvalid, err)
 		return
@@ -369,6 +413,7 @@ func (s *session) farewell(ctx context.Context) {
 	}
 	payload, err := presence.Encode(s.u.presence(presence.Offline))
 	if err == nil {
+		s.u.spend(s.u.topic(presence.State), payload)
 		err = s.conn.Publish(ctx, s.u.topic(presence.State), true, payload)
 	}
 	if err != nil {

@@ -4,7 +4,8 @@
 // nothing else frees a record: not the broker's acknowledgement, and not the
 // connection's end. Evidence goes up beside them, when the fleet asks for it and
 // now and then unasked; events go first. Nothing that comes down can do more than
-// free records and ask for evidence, which is bounded in number.
+// free records, ask for evidence, which is bounded in number, and give the keys
+// that sign these two their successors.
 package uplink
 
 import (
@@ -36,10 +37,10 @@ const (
 	// records behind the last one are sent again.
 	firstResend = 5 * time.Second
 	lastResend  = 5 * time.Minute
-	// firstRetry and lastRetry bound the waits between two rounds of all
+	// firstRetry and DefaultLastRetry bound the waits between two rounds of all
 	// brokers.
-	firstRetry = 500 * time.Millisecond
-	lastRetry  = time.Minute
+	firstRetry       = 500 * time.Millisecond
+	DefaultLastRetry = time.Minute
 	// downGrace is how long the fleet may be out of reach before that is a
 	// finding; a device that boots has its network some seconds later.
 	downGrace = 15 * time.Second
@@ -51,6 +52,14 @@ const (
 	aliveEvery = 5 * time.Second
 	// identityWait is how long one look for an identity lasts.
 	identityWait = 20 * time.Second
+	// maxIncoming is how many messages a minute a broker may send: ten times what a
+	// fleet sends that gathers its receipts over 100 ms. Each costs an
+	// acknowledgement, which the budget does not count.
+	maxIncoming = 6000
+	// maxHeard is how many of them are looked at in a second: each costs the check
+	// of a signature. Of those that wait the oldest go first: a newer receipt says
+	// all that an older one does.
+	maxHeard = 100
 	// DefaultWorryAfter is the silence that the birth announces.
 	DefaultWorryAfter = 15 * time.Minute
 	subjectName       = "uplink"
@@ -96,8 +105,14 @@ type Publisher interface {
 
 // Config says where the fleet is, and who speaks.
 type Config struct {
-	Brokers        []string // tls://host:port, in the order of preference
-	ServerName     string   // the name in the broker's certificate; empty for the broker's own host
+	Brokers    []string // tls://host:port or wss://host/path, in the order of preference
+	Proxy      string   // http://host:port for all of them; empty: none
+	DailyBytes uint64   // budget of a day; DefaultDailyBytes if zero
+	// PreferAfter is the middle of the waits, at a broker that is not the first,
+	// before those that come before it are tried; DefaultPreferAfter if zero.
+	PreferAfter    time.Duration
+	LastRetry      time.Duration // longest wait between two rounds; DefaultLastRetry if zero
+	ServerName     string        // the name in the broker's certificate; empty for the broker's own host
 	KeepAlive      time.Duration
 	WorryAfter     time.Duration // announced in the birth; DefaultWorryAfter if zero
 	Tenant, Device string
@@ -105,9 +120,10 @@ type Config struct {
 	// Birth gives boot, session, release, version and capabilities at the
 	// moment of a birth; the uplink fills in the rest.
 	Birth      func() presence.Status
-	Receipts   *dsse.Keyring // the fleet's receipt keys
-	Challenges *dsse.Keyring // the fleet's challenge keys; without any no question is heard
-	Attester   Attester      // makes evidence; nil: none goes up
+	Receipts   func() *dsse.Keyring // the fleet's receipt keys, as they are now
+	Challenges func() *dsse.Keyring // the fleet's challenge keys; without any no question is heard
+	Rotations  Rotations            // of both; nil: none is followed
+	Attester   Attester             // makes evidence; nil: none goes up
 	// EvidenceEvery is the wait between two documents that nobody asked for;
 	// DefaultEvidenceEvery if zero.
 	EvidenceEvery time.Duration
@@ -147,19 +163,25 @@ type Status struct {
 	FleetTime time.Time `json:"fleetTime,omitzero"`
 	// LastEvidence is when the broker had taken a whole evidence document.
 	LastEvidence *time.Time `json:"lastEvidence,omitempty"`
+	SentToday    uint64     `json:"sentToday"`  // bytes since the budget's day began
+	DailyBytes   uint64     `json:"dailyBytes"` // the budget
 }
 
 // Uplink is the role.
 type Uplink struct {
 	config     Config
 	link       condition
+	protocol   condition
 	subscribed condition
 	invalid    limiter
 	foreign    limiter
+	unrotated  limiter // refused rotations
 	prover     prover
+	budget     budget
+	preference preference
 
-	lastSeen time.Time // when the last connection ended, or Run began
-	everUp   bool
+	lastSeen time.Time   // when the last connection ended, or Run began
+	lastUp   string      // the broker of the last connection that stood
 	using    *tls.Config // of the connection that stands
 
 	mu     sync.Mutex
@@ -170,6 +192,9 @@ type Uplink struct {
 func New(c Config) *Uplink {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Challenges == nil {
+		c.Challenges = func() *dsse.Keyring { return nil }
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
@@ -189,6 +214,15 @@ func New(c Config) *Uplink {
 	if c.EvidenceEvery == 0 {
 		c.EvidenceEvery = DefaultEvidenceEvery
 	}
+	if c.LastRetry == 0 {
+		c.LastRetry = DefaultLastRetry
+	}
+	if c.PreferAfter == 0 {
+		c.PreferAfter = DefaultPreferAfter
+	}
+	if c.DailyBytes == 0 {
+		c.DailyBytes = DefaultDailyBytes
+	}
 	if c.Connect == nil {
 		c.Connect = func(ctx context.Context, o mqtt.Options) (Publisher, error) {
 			client, err := mqtt.Connect(ctx, o)
@@ -198,7 +232,7 @@ func New(c Config) *Uplink {
 			return client, nil
 		}
 	}
-	return &Uplink{config: c, prover: newProver(), status: Status{State: "connecting", Since: time.Now()}}
+	return &Uplink{config: c, prover: newProver(), budget: budget{daily: c.DailyBytes, begun: time.Now()}, status: Status{State: "connecting", Since: time.Now(), DailyBytes: c.DailyBytes}}
 }
 
 // Status says how the link is.
@@ -228,6 +262,7 @@ func (u *Uplink) setState(state, broker string, err error) {
 // Run connects and sends until ctx ends, then takes leave. It never gives up.
 func (u *Uplink) Run(ctx context.Context) error {
 	defer func() { u.setState("stopped", "", nil) }()
+	defer u.giveUpBetter()
 	wait := firstRetry
 	u.lastSeen = time.Now()
 	for ctx.Err() == nil {
@@ -240,26 +275,34 @@ func (u *Uplink) Run(ctx context.Context) error {
 		if errors.Is(err, errNoIdentity) || time.Since(begun) > steady {
 			wait = firstRetry
 		}
-		if errors.Is(err, errRenewed) {
+		if errors.Is(err, errRenewed) || errors.Is(err, errBetter) {
 			wait = firstRetry
 			continue
 		}
 		u.failed(ctx, err)
 		u.pause(ctx, rand.N(wait))
-		wait = min(2*wait, lastRetry)
+		wait = min(2*wait, u.config.LastRetry)
 	}
 	return nil
 }
 
 // attempt is one connection from its beginning to its end.
 func (u *Uplink) attempt(ctx context.Context) error {
-	conn, broker, err := u.connect(ctx)
-	if err != nil {
-		return err
+	st := u.better(ctx)
+	if st == nil {
+		var err error
+		if st, err = u.connect(ctx); err != nil {
+			return err
+		}
 	}
-	defer conn.Close()
-	s := &session{u: u, conn: conn, broker: broker, wake: make(chan error, 1), made: make(chan *document)}
-	return s.run(ctx)
+	defer st.conn.Close()
+	u.using = st.using
+	s := &session{u: u, conn: st.conn, standing: st, wake: make(chan error, 1), made: make(chan *document)}
+	err := s.run(ctx)
+	if ended := st.conn.Err(); err != nil && errors.Is(ended, mqtt.ErrProtocol) {
+		return ended // it tells more than what failed because of it
+	}
+	return err
 }
 
 func (u *Uplink) pause(ctx context.Context, d time.Duration) {

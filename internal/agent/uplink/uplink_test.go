@@ -88,7 +88,7 @@ func TestBirthWillAndFarewell(t *testing.T) {
 func TestRecordsGoUpInOrderAndReceiptsFreeThem(t *testing.T) {
 	run(t, nil, func(t *testing.T, u *uplink.Uplink, m *memory, n *net) {
 		m.add(t, 500)
-		time.Sleep(time.Second)
+		time.Sleep(5 * time.Second)
 		if m.Acknowledged() != uint64(m.len()) || n.last != uint64(m.len()) {
 			t.Errorf("%d records, %d at the fleet, %d confirmed", m.len(), n.last, m.Acknowledged())
 		}
@@ -453,7 +453,7 @@ func TestStopSendsWhatIsLeft(t *testing.T) {
 	run(t, nil, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {
 		time.Sleep(time.Second)
 		network, journal = n, m
-		if err := m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: 1}); err != nil {
+		if err := m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: 1, Report: []byte(`{"session":3}`)}); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -30,6 +30,10 @@ const (
 	Refused
 	// OwnKey: this side could not sign for the handshake.
 	OwnKey
+	// ProxyRefused: the proxy answered, and did not open the way to the broker.
+	ProxyRefused
+	// Protocol: the server is the fleet's, and does not speak as a broker must.
+	Protocol
 )
 
 func (c Cause) String() string {
@@ -44,6 +48,10 @@ func (c Cause) String() string {
 		return "refused"
 	case OwnKey:
 		return "own key fails"
+	case ProxyRefused:
+		return "refused by the proxy"
+	case Protocol:
+		return "protocol broken"
 	}
 	return "unknown"
 }
@@ -51,11 +59,15 @@ func (c Cause) String() string {
 // ConnectError is a connection that did not come about.
 type ConnectError struct {
 	Broker string // host and port
+	Proxy  string // host and port of the proxy on the way, if any
 	Cause  Cause
 	Err    error
 }
 
 func (e *ConnectError) Error() string {
+	if e.Proxy != "" {
+		return fmt.Sprintf("connect to broker %s through proxy %s: %s: %s", e.Broker, e.Proxy, e.Cause, e.Err)
+	}
 	return fmt.Sprintf("connect to broker %s: %s: %s", e.Broker, e.Cause, e.Err)
 }
 
@@ -82,6 +94,21 @@ func (e *ConnectError) OtherID() bool { return errors.Is(e.Err, packets.ErrorRef
 type signError struct{ error }
 
 func (e signError) Unwrap() error { return e.error }
+
+// causeOfDial sorts an error of the way to the broker, up to where MQTT begins.
+func causeOfDial(err error) (Cause, error) {
+	var proxy *proxyError
+	var upgrade *upgradeError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return Unreachable, err
+	case errors.As(err, &proxy):
+		return ProxyRefused, err
+	case errors.As(err, &upgrade):
+		return upgrade.cause(), err
+	}
+	return causeOfHandshake(err), err
+}
 
 // causeOfHandshake sorts an error of the TCP connection or the TLS handshake.
 // Package serverauth says more of it.
@@ -119,6 +146,8 @@ func causeOfConnect(onWire, err error) (Cause, error) {
 		onWire = err
 	}
 	switch {
+	case errors.Is(onWire, ErrProtocol):
+		return Protocol, onWire
 	case errors.As(onWire, &network) && network.Op == "remote error",
 		errors.Is(onWire, io.EOF), errors.Is(onWire, syscall.ECONNRESET), errors.Is(onWire, syscall.EPIPE):
 		return Refused, onWire

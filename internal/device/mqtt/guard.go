@@ -1,15 +1,14 @@
 package mqtt
 
 import (
-	"context"
 	"crypto"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Control packet types (MQTT 3.1.1, section 2.2.1) that a broker sends to a
@@ -25,8 +24,8 @@ const (
 // maxPacket bounds an incoming packet: a payload, its topic and packet id.
 const maxPacket = MaxPayload + 2 + 1<<10 + 2
 
-// errProtocol ends a connection whose broker breaks the bounds.
-var errProtocol = errors.New("the broker breaks the protocol")
+// floodTime is what Options.MaxIncoming is counted over.
+const floodTime = time.Minute
 
 // guard watches the packets that come in. paho reserves memory for whatever
 // length a broker announces, up to 256 MiB, and trusts the broker's answers to
@@ -35,28 +34,21 @@ type guard struct {
 	net.Conn
 	frame frame
 	ended func(error) // told once, when reading has ended
+	most  int         // messages that may come in floodTime; 0: any number
+	heard uint64      // messages before the minute that runs
+	since time.Time   // when it began
 
 	mu  sync.Mutex
 	err error
 }
 
-// dial opens the TCP connection and does the TLS handshake. ended is told once,
-// when the connection can no longer be read.
-func dial(ctx context.Context, address string, config *tls.Config, ended func(error)) (*guard, error) {
-	config, own := watchSigner(config)
-	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
-	if failure := own.Load(); err != nil && failure != nil {
-		return nil, signError{*failure}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &guard{Conn: conn, ended: ended}, nil
-}
-
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p)
-	if frameErr := g.frame.watch(p[:n]); frameErr != nil {
+	frameErr := g.frame.watch(p[:n])
+	if frameErr == nil && g.most > 0 {
+		frameErr = g.flood(time.Now())
+	}
+	if frameErr != nil {
 		g.Conn.Close()
 		n, err = 0, frameErr
 	}
@@ -64,6 +56,18 @@ func (g *guard) Read(p []byte) (int, error) {
 		g.end(err)
 	}
 	return n, err
+}
+
+// flood ends a connection on which messages come too fast: each costs an
+// acknowledgement and a look.
+func (g *guard) flood(now time.Time) error {
+	if now.Sub(g.since) > floodTime {
+		g.heard, g.since = g.frame.messages, now
+	}
+	if g.frame.messages-g.heard > uint64(g.most) {
+		return fmt.Errorf("%w: more than %d messages within %s", ErrProtocol, g.most, floodTime)
+	}
+	return nil
 }
 
 // Close also ends the connection for those who wait on it: paho closes it and
@@ -99,6 +103,8 @@ type frame struct {
 	digits uint // bytes of the remaining length that were read
 	length int  // remaining length
 	left   int  // bytes of it that are still to come
+
+	messages uint64 // PUBLISH packets that have begun
 }
 
 func (f *frame) watch(b []byte) error {
@@ -119,12 +125,15 @@ func (f *frame) watch(b []byte) error {
 		f.digits++
 		if c&0x80 != 0 {
 			if f.digits == 4 {
-				return fmt.Errorf("%w: length of more than 4 bytes", errProtocol)
+				return fmt.Errorf("%w: length of more than 4 bytes", ErrProtocol)
 			}
 			continue
 		}
 		if err := checkPacket(f.kind, f.length); err != nil {
 			return err
+		}
+		if f.kind>>4 == packetPublish {
+			f.messages++
 		}
 		f.left, f.begun = f.length, false
 	}
@@ -136,10 +145,10 @@ func checkPacket(header byte, length int) error {
 	switch kind := header >> 4; kind {
 	case packetPublish:
 		if header>>1&3 > qos {
-			return fmt.Errorf("%w: message with QoS %d", errProtocol, header>>1&3)
+			return fmt.Errorf("%w: message with QoS %d", ErrProtocol, header>>1&3)
 		}
 		if length > maxPacket {
-			return fmt.Errorf("%w: message of %d bytes, want at most %d", errProtocol, length, maxPacket)
+			return fmt.Errorf("%w: message of %d bytes, want at most %d", ErrProtocol, length, maxPacket)
 		}
 		return nil
 	case packetConnack, packetPuback:
@@ -149,10 +158,10 @@ func checkPacket(header byte, length int) error {
 	case packetPingresp:
 		want = 0
 	default:
-		return fmt.Errorf("%w: packet of type %d", errProtocol, kind)
+		return fmt.Errorf("%w: packet of type %d", ErrProtocol, kind)
 	}
 	if length != want {
-		return fmt.Errorf("%w: packet of type %d with %d bytes, want %d", errProtocol, header>>4, length, want)
+		return fmt.Errorf("%w: packet of type %d with %d bytes, want %d", ErrProtocol, header>>4, length, want)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func FuzzFrame(f *testing.F) {
 		if (err == nil) != (errSingle == nil) || err == nil && whole != single {
 			t.Errorf("whole: %v %+v, byte by byte: %v %+v", err, whole, errSingle, single)
 		}
-		if err != nil && !errors.Is(err, errProtocol) {
+		if err != nil && !errors.Is(err, ErrProtocol) {
 			t.Errorf("error %v", err)
 		}
 		if whole.left > maxPacket {

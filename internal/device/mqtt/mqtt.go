@@ -1,9 +1,12 @@
 // Package mqtt is one connection to an MQTT broker (OASIS MQTT 3.1.1) over TLS
-// 1.3 with mutual authentication, and the only importer of paho. A Client
-// lives as long as its connection: whoever wants another one connects anew.
-// Nothing is stored: durability is the journal's, and a broker's
-// acknowledgement proves nothing about the fleet. What a broker sends is
-// bounded before it is read, since the broker is not trusted.
+// 1.3 with mutual authentication, and the only importer of paho and of the
+// websocket library: straight (tls://) or inside a websocket (wss://, section 6
+// there and RFC 6455), and either way through an HTTP proxy that passes TLS on
+// (CONNECT, RFC 9110, section 9.3.6). A Client lives as long as its connection:
+// whoever wants another one connects anew. Nothing is stored: durability is the
+// journal's, and a broker's acknowledgement proves nothing about the fleet. What
+// a broker or a proxy sends is bounded before it is read, since neither is
+// trusted.
 package mqtt
 
 import (
@@ -42,11 +45,15 @@ var (
 	ErrClosed       = errors.New("the connection has ended")
 	ErrNotPermitted = errors.New("the broker refuses the subscription")
 	ErrTooLarge     = errors.New("the payload is too large")
+	// ErrProtocol: this side ended the connection, because what the broker sent
+	// breaks MQTT, the websocket protocol or their bounds here.
+	ErrProtocol = errors.New("the broker breaks the protocol")
 )
 
 // Options describe one connection.
 type Options struct {
-	Broker   string      // tls://host:port
+	Broker   string      // tls://host:port or wss://host[:port]/path
+	Proxy    string      // http://host:port that carries the connection; empty: none
 	ClientID string      // the common name of the client's certificate
 	TLS      *tls.Config // with RootCAs, and the client's certificate
 	Will     *Will       // published by the broker when the connection ends without a farewell
@@ -59,7 +66,10 @@ type Options struct {
 	// oldest message goes and is counted. With it, the reader of Messages must
 	// not wait for this connection's own acknowledgements.
 	Backpressure bool
-	Log          *slog.Logger
+	// MaxIncoming is how many messages may come in a minute; a broker that sends
+	// more breaks the protocol. 0: any number.
+	MaxIncoming int
+	Log         *slog.Logger
 }
 
 // Will is a last will; it is sent with QoS 1.
@@ -92,11 +102,11 @@ type Client struct {
 // Connect connects to one broker. Its error, when the broker was tried, is a
 // *ConnectError with a cause.
 func Connect(ctx context.Context, o Options) (*Client, error) {
-	broker, err := parseBroker(o.Broker)
+	way, err := parseWay(o.Broker, o.Proxy)
 	if err != nil {
 		return nil, err
 	}
-	config, err := tlsConfig(o.TLS, broker.Hostname())
+	config, err := tlsConfig(o.TLS, way.broker.Hostname())
 	if err != nil {
 		return nil, err
 	}
@@ -106,11 +116,12 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	c := &Client{wait: o.Backpressure, log: o.Log, done: make(chan struct{}), messages: make(chan Message, orDefault(o.Queue, defaultQueue))}
-	guarded, err := dial(ctx, broker.Host, config, c.end)
+	guarded, err := dial(ctx, way, config, o, c.end)
 	if err != nil {
-		return nil, &ConnectError{Broker: broker.Host, Cause: causeOfHandshake(err), Err: err}
+		cause, err := causeOfDial(err)
+		return nil, way.failed(cause, err)
 	}
-	c.paho = paho.NewClient(c.options(o, broker, guarded))
+	c.paho = paho.NewClient(c.options(o, way.broker, guarded))
 	token := c.paho.Connect()
 	select {
 	case <-token.Done():
@@ -121,7 +132,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		cause, err := causeOfConnect(guarded.first(), err)
 		guarded.Close()
-		return nil, &ConnectError{Broker: broker.Host, Cause: cause, Err: err}
+		return nil, way.failed(cause, err)
 	}
 	return c, nil
 }
@@ -263,17 +274,6 @@ func (c *Client) finish(ctx context.Context, d Delivery, what string) error {
 func (c *Client) Close() {
 	c.end(errors.New("closed by this side"))
 	c.paho.Disconnect(uint(disconnectTime.Milliseconds()))
-}
-
-func parseBroker(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
-	if err != nil {
-		return nil, fmt.Errorf("parse broker address: %w", err)
-	}
-	if u.Scheme != "tls" || u.Hostname() == "" || u.Port() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" {
-		return nil, fmt.Errorf("parse broker address %q: want tls://host:port", s)
-	}
-	return u, nil
 }
 
 // tlsConfig enforces what the contract allows: TLS 1.3, roots of our own, a

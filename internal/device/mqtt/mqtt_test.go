@@ -18,6 +18,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"ward/internal/device/mqtt"
+	"ward/internal/device/mqtt/mqtttest"
 )
 
 // world is a broker's and a client's credentials under one authority.
@@ -42,9 +43,9 @@ func newWorld(t testing.TB) world {
 	}
 }
 
-func connect(t testing.TB, w world, b *broker, change func(*mqtt.Options)) *mqtt.Client {
+func connect(t testing.TB, w world, b *mqtttest.Broker, change func(*mqtt.Options)) *mqtt.Client {
 	t.Helper()
-	o := mqtt.Options{Broker: b.url(), ClientID: "pump-1", TLS: w.client}
+	o := mqtt.Options{Broker: b.URL(), ClientID: "pump-1", TLS: w.client}
 	if change != nil {
 		change(&o)
 	}
@@ -99,7 +100,7 @@ func TestRefusals(t *testing.T) {
 			b := startBroker(t, c.server, c.handle)
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			_, err := mqtt.Connect(ctx, mqtt.Options{Broker: b.url(), ClientID: "pump-1", TLS: c.client})
+			_, err := mqtt.Connect(ctx, mqtt.Options{Broker: b.URL(), ClientID: "pump-1", TLS: c.client})
 			var e *mqtt.ConnectError
 			if !errors.As(err, &e) || e.Cause != c.cause {
 				t.Errorf("%v, want cause %q", err, c.cause)
@@ -130,8 +131,8 @@ func TestRefusals(t *testing.T) {
 		}
 	})
 	closed := startBroker(t, w.server, nil)
-	closed.stop()
-	_, err := mqtt.Connect(t.Context(), mqtt.Options{Broker: closed.url(), ClientID: "pump-1", TLS: w.client})
+	closed.Stop()
+	_, err := mqtt.Connect(t.Context(), mqtt.Options{Broker: closed.URL(), ClientID: "pump-1", TLS: w.client})
 	var e *mqtt.ConnectError
 	if !errors.As(err, &e) || e.Cause != mqtt.Unreachable {
 		t.Errorf("nobody listens: %v, want unreachable", err)
@@ -143,10 +144,10 @@ func TestNothingLessThanTheContract(t *testing.T) {
 	w := newWorld(t)
 	b := startBroker(t, w.server, nil)
 	for name, o := range map[string]mqtt.Options{
-		"no TLS configuration": {Broker: b.url()},
-		"no roots":             {Broker: b.url(), TLS: &tls.Config{Certificates: w.client.Certificates}},
-		"empty roots":          {Broker: b.url(), TLS: &tls.Config{Certificates: w.client.Certificates, RootCAs: x509.NewCertPool()}},
-		"no verification":      {Broker: b.url(), TLS: &tls.Config{RootCAs: w.ca.pool, InsecureSkipVerify: true}},
+		"no TLS configuration": {Broker: b.URL()},
+		"no roots":             {Broker: b.URL(), TLS: &tls.Config{Certificates: w.client.Certificates}},
+		"empty roots":          {Broker: b.URL(), TLS: &tls.Config{Certificates: w.client.Certificates, RootCAs: x509.NewCertPool()}},
+		"no verification":      {Broker: b.URL(), TLS: &tls.Config{RootCAs: w.ca.pool, InsecureSkipVerify: true}},
 		"tcp":                  {Broker: "tcp://127.0.0.1:1883", TLS: w.client},
 		"no port":              {Broker: "tls://127.0.0.1", TLS: w.client},
 		"a password":           {Broker: "tls://user:pass@127.0.0.1:8883", TLS: w.client},
@@ -159,7 +160,7 @@ func TestNothingLessThanTheContract(t *testing.T) {
 	}
 	low := w.client.Clone()
 	low.MinVersion, low.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	c, err := mqtt.Connect(t.Context(), mqtt.Options{Broker: b.url(), ClientID: "pump-1", TLS: low})
+	c, err := mqtt.Connect(t.Context(), mqtt.Options{Broker: b.URL(), ClientID: "pump-1", TLS: low})
 	if err != nil {
 		t.Fatalf("TLS 1.3 is not enforced over a lower configuration: %v", err)
 	}
@@ -174,9 +175,7 @@ func TestConnectPacket(t *testing.T) {
 		o.Will = &mqtt.Will{Topic: "ward/v1/acme/pump-1/up/status", Payload: []byte(`{"state":"lost"}`), Retain: true}
 		o.KeepAlive = 20 * time.Second
 	})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p := b.received[0].(*packets.ConnectPacket)
+	p := b.Received()[0].(*packets.ConnectPacket)
 	if p.ProtocolVersion != 4 || p.ClientIdentifier != "pump-1" || !p.CleanSession || p.Keepalive != 20 ||
 		!p.WillFlag || !p.WillRetain || p.WillQos != 1 || p.WillTopic != "ward/v1/acme/pump-1/up/status" || string(p.WillMessage) != `{"state":"lost"}` {
 		t.Errorf("CONNECT: %+v", p)
@@ -191,7 +190,7 @@ func TestPublishAndSubscribe(t *testing.T) {
 			conn.Write([]byte{0x90, 3, byte(s.MessageID >> 8), byte(s.MessageID), 0x80})
 			return
 		}
-		obey(conn, p)
+		mqtttest.Obey(conn, p)
 		if m, ok := p.(*packets.PublishPacket); ok {
 			m.Write(conn) // sends everything back
 		}
@@ -219,7 +218,7 @@ func TestPublishAndSubscribe(t *testing.T) {
 	if m := <-c.Messages(); len(m.Payload) != mqtt.MaxPayload {
 		t.Errorf("back came %d bytes", len(m.Payload))
 	}
-	b.drop()
+	b.Drop()
 	select {
 	case <-c.Done():
 	case <-time.After(5 * time.Second):
@@ -255,7 +254,7 @@ func TestHostileBroker(t *testing.T) {
 					conn.Write(answer(s.MessageID))
 					return
 				}
-				obey(conn, p)
+				mqtttest.Obey(conn, p)
 			})
 			c := connect(t, w, b, nil)
 			var before, after runtime.MemStats
@@ -286,7 +285,7 @@ func publish(n int) []byte {
 func TestFullQueue(t *testing.T) {
 	w := newWorld(t)
 	flood := func(conn net.Conn, p packets.ControlPacket) {
-		obey(conn, p)
+		mqtttest.Obey(conn, p)
 		if _, ok := p.(*packets.SubscribePacket); ok {
 			for range 100 {
 				conn.Write(publish(10))
@@ -319,7 +318,7 @@ func TestFullQueue(t *testing.T) {
 			t.Fatalf("message %d did not come", i)
 		}
 	}
-	b.drop() // while the queue is full
+	b.Drop() // while the queue is full
 	for end := time.After(5 * time.Second); c.Err() == nil; {
 		select {
 		case <-c.Done():

@@ -21,7 +21,7 @@ func TestEveryWrongBroker(t *testing.T) {
 			b := startBroker(t, s.TLS, nil)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			c, err := mqtt.Connect(ctx, mqtt.Options{Broker: b.url(), ClientID: "pump-1", TLS: w.Client(t)})
+			c, err := mqtt.Connect(ctx, mqtt.Options{Broker: b.URL(), ClientID: "pump-1", TLS: w.Client(t)})
 			if s.Code == "" {
 				if err != nil {
 					t.Fatal(err)

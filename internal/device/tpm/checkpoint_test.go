@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/asn1"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"ward/internal/device/tpm"
+	"ward/internal/trust/checkpoint"
 )
 
 // certifies checks a certificate as a reader of the journal does, who has the
@@ -43,7 +45,7 @@ func certifies(t testing.TB, ak *ecdsa.PublicKey, c tpm.Certification, qualifyin
 		string(attest.ExtraData.Buffer) == string(qualifying[:]) && ecdsa.VerifyASN1(ak, sum[:], der)
 }
 
-func TestCheckpointCertifiesTheNewValue(t *testing.T) {
+func TestCertifyCounter(t *testing.T) {
 	d := manufactured(t)
 	for _, durable := range []bool{false, true} {
 		index, auth := tpm.JournalCounter(durable), tpm.NewAuth()
@@ -51,16 +53,22 @@ func TestCheckpointCertifiesTheNewValue(t *testing.T) {
 			t.Fatal(err)
 		}
 		head := sha256.Sum256([]byte("chain head"))
-		first, one, err := d.Checkpoint(t.Context(), index, auth, head)
+		if _, err := d.CertifyCounter(t.Context(), index, auth, head); !errors.Is(err, tpm.ErrNeverWritten) {
+			t.Errorf("before the first step: %v, want %v", err, tpm.ErrNeverWritten)
+		}
+		if _, err := d.Increment(t.Context(), index, auth); err != nil {
+			t.Fatal(err)
+		}
+		first, err := d.CertifyCounter(t.Context(), index, auth, head)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, two, err := d.Checkpoint(t.Context(), index, auth, head)
-		if err != nil || two != one+1 {
-			t.Errorf("durable %t: certified %d, then %d, %v", durable, one, two, err)
+		two, err := d.Increment(t.Context(), index, auth)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if now, err := d.ReadCounter(t.Context(), index, auth); err != nil || now != two {
-			t.Errorf("the counter is %d, %v, certified was %d", now, err, two)
+		if one, err := checkpoint.UntrustedValue(first.Attest); err != nil || two != one+1 {
+			t.Errorf("durable %t: certified %d, then %d, %v", durable, one, two, err)
 		}
 		if !certifies(t, d.keys.AK.Public, first, head) {
 			t.Error("the certificate does not verify")
@@ -71,7 +79,7 @@ func TestCheckpointCertifiesTheNewValue(t *testing.T) {
 		if certifies(t, d.keys.AK.Public, first, head) || certifies(t, d.keys.AK.Public, first, other) {
 			t.Error("a changed certificate verifies")
 		}
-		if _, _, err := d.Checkpoint(t.Context(), index, nil, head); err == nil {
+		if _, err := d.CertifyCounter(t.Context(), index, nil, head); err == nil {
 			t.Error("certified without the counter's authorisation")
 		}
 	}
@@ -144,7 +152,7 @@ func TestPowerCutMovesTheOrderlyCounterAheadOnly(t *testing.T) {
 	}
 }
 
-// docs/tpm.md states the same number.
+// docs/tpm.md states the same numbers.
 func TestCheckpointCosts(t *testing.T) {
 	d, inject := faulty(t)
 	keys, err := d.ProvisionKeys(t.Context())
@@ -156,11 +164,19 @@ func TestCheckpointCosts(t *testing.T) {
 	if err := d.DefineNV(t.Context(), index, auth); err != nil {
 		t.Fatal(err)
 	}
-	recorded := inject.Record()
-	if _, _, err := d.Checkpoint(t.Context(), index, auth, [32]byte{1}); err != nil {
+	if _, err := d.Increment(t.Context(), index, auth); err != nil {
 		t.Fatal(err)
 	}
-	if got := len(recorded()); got != 7 {
-		t.Errorf("%d commands, want 7", got)
+	recorded := inject.Record()
+	if _, err := d.CertifyCounter(t.Context(), index, auth, [32]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	certify := len(recorded())
+	recorded = inject.Record()
+	if _, err := d.Increment(t.Context(), index, auth); err != nil {
+		t.Fatal(err)
+	}
+	if step := len(recorded()); certify != 5 || step != 6 {
+		t.Errorf("%d commands to certify and %d to step, want 5 and 6", certify, step)
 	}
 }

@@ -9,30 +9,11 @@ import (
 	"ward/internal/trust/policy"
 )
 
-// NV indexes of the journal's counters (docs/tpm.md); policy.HandleRollback is
-// the one of the anti-rollback counter.
-const (
-	HandleJournal        uint32 = 0x01801001
-	HandleJournalDurable uint32 = 0x01801002
-)
-
 // ErrNotPermitted: the policy key does not permit the counter's step.
 var ErrNotPermitted = bootpolicy.ErrNotPermitted
 
-// JournalCounter is one of the journal's two counters. The everyday one is
-// orderly: the TPM keeps it in memory and writes it at shutdown, so it does not
-// wear, and jumps ahead after a power cut; the durable one is written at every
-// step. Both take their own authorisation value for reading and stepping.
-func JournalCounter(durable bool) policy.Index {
-	index := policy.Index{
-		Handle: HandleJournal, Size: policy.CounterSize,
-		Attributes: policy.AuthWrite | policy.AuthRead | policy.OwnerRead | policy.Counter | policy.NoDA | policy.Orderly,
-	}
-	if durable {
-		index.Handle, index.Attributes = HandleJournalDurable, index.Attributes&^policy.Orderly
-	}
-	return index
-}
+// JournalCounter is policy.JournalCounter.
+func JournalCounter(durable bool) policy.Index { return policy.JournalCounter(durable) }
 
 // ReadCounter reads a counter. One that was never stepped gives nvram.ErrNeverWritten.
 func (t *TPM) ReadCounter(ctx context.Context, index policy.Index, auth []byte) (uint64, error) {

@@ -155,6 +155,14 @@ func (t *TPM) authorizations() Authorizations {
 // reads another salt and finds every HMAC wrong.
 func run[T any](ctx context.Context, t *TPM, what string, operation func(*channel) (T, error)) (T, error) {
 	v, err := link.Do(ctx, t.link, what, operation)
+	if err != nil {
+		err = t.explained(ctx, err)
+	}
+	return v, err
+}
+
+// explained adds to an error what the TPM says of its cause.
+func (t *TPM) explained(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, ErrLockout):
 		if s, statusErr := t.Status(ctx); statusErr == nil {
@@ -169,7 +177,7 @@ func run[T any](ctx context.Context, t *TPM, what string, operation func(*channe
 			err = fmt.Errorf("%w: %w", ErrOtherTPM, err)
 		}
 	}
-	return v, err
+	return err
 }
 
 func (t *TPM) pinned() *Key {

@@ -2,6 +2,7 @@ package wal_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"ward/internal/device/wal"
@@ -31,26 +32,31 @@ func BenchmarkAppend20(b *testing.B) {
 	b.ReportMetric(float64(log.Written())/float64(payload), "written/payload")
 }
 
-// BenchmarkOpen16MiB reads a journal of the default size.
-func BenchmarkOpen16MiB(b *testing.B) {
-	dir := wal.Dir(b.TempDir())
-	log, _, err := wal.Open(dir, wal.Options{Epoch: 1})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for log.Size() < 16<<20 {
-		if _, err := log.Append(anEvent); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if err := log.Close(); err != nil {
-		b.Fatal(err)
-	}
-	b.SetBytes(16 << 20)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, _, err := wal.Open(dir, wal.Options{}); err != nil {
-			b.Fatal(err)
-		}
+// BenchmarkOpen reads a journal of the default size, and a large one, as the
+// agent does, which looks at every record.
+func BenchmarkOpen(b *testing.B) {
+	for _, mib := range []int64{16, 64} {
+		b.Run(fmt.Sprintf("%dMiB", mib), func(b *testing.B) {
+			dir := wal.Dir(b.TempDir())
+			log, _, err := wal.Open(dir, wal.Options{Epoch: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for log.Size() < mib<<20 {
+				if _, err := log.Append(anEvent); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := log.Close(); err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(mib << 20)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := wal.Open(dir, wal.Options{Each: func(wal.Record) error { return nil }}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

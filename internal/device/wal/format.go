@@ -18,7 +18,16 @@ const (
 	stubSize   = 32
 )
 
-const magic = "WARDWAL1"
+// The magic's last character is the version of the format.
+const (
+	family = "WARDWAL"
+	magic  = family + "1"
+)
+
+// maxNumber bounds sequences, epochs and the numbers of segments: no device
+// counts so far, and what claims more is damaged or hostile, and must not make a
+// number run over.
+const maxNumber = 1 << 62
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -56,16 +65,30 @@ func (h header) encode() []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
+// errVersion: the segment is of another version of the format, and not for this
+// program to judge.
+var errVersion = errors.New("segment of another format")
+
 func parseHeader(b []byte) (header, error) {
-	switch {
-	case len(b) < headerSize:
+	if len(b) < headerSize {
 		return header{}, errors.New("segment header is cut short")
-	case string(b[:8]) != magic:
-		return header{}, errors.New("not a segment of a Ward journal")
-	case binary.LittleEndian.Uint32(b[24:]) != crc32.Checksum(b[:24], castagnoli):
-		return header{}, errors.New("segment header does not fit its checksum")
 	}
-	return header{epoch: binary.LittleEndian.Uint64(b[8:]), first: binary.LittleEndian.Uint64(b[16:])}, nil
+	if string(b[:len(family)]) != family {
+		return header{}, errors.New("not a segment of a Ward journal")
+	}
+	fits := binary.LittleEndian.Uint32(b[24:]) == crc32.Update(crc32.Checksum([]byte(magic), castagnoli), castagnoli, b[8:24])
+	h := header{epoch: binary.LittleEndian.Uint64(b[8:]), first: binary.LittleEndian.Uint64(b[16:])}
+	switch {
+	case string(b[:8]) == magic && !fits:
+		return header{}, errors.New("segment header does not fit its checksum")
+	case string(b[:8]) != magic && fits: // one of ours with the version's character damaged
+		return header{}, errors.New("segment header's version does not fit its checksum")
+	case string(b[:8]) != magic:
+		return header{}, fmt.Errorf("%w: %q, this program reads %q", errVersion, b[:8], magic)
+	case h.epoch == 0 || h.epoch > maxNumber || h.first == 0 || h.first > maxNumber:
+		return header{}, fmt.Errorf("segment header names epoch %d and record %d", h.epoch, h.first)
+	}
+	return h, nil
 }
 
 func appendRecord(b []byte, r Record, durable uint64) []byte {
@@ -102,7 +125,10 @@ func parseRecord(b []byte) (r Record, durable uint64, size int, err error) {
 	if r.Kind != Full && r.Kind != Stub || r.Kind == Stub && n != stubSize {
 		return Record{}, 0, size, fmt.Errorf("record of unknown kind %d", r.Kind)
 	}
-	return r, binary.LittleEndian.Uint64(b[16:]), size, nil
+	if durable = binary.LittleEndian.Uint64(b[16:]); r.Sequence > maxNumber || durable >= r.Sequence {
+		return Record{}, 0, size, fmt.Errorf("record %d calls %d durable", r.Sequence, durable)
+	}
+	return r, durable, size, nil
 }
 
 // looksLikeRecord says, without the checksum, whether a record behind a sequence
@@ -113,11 +139,14 @@ func looksLikeRecord(b []byte, last uint64) bool {
 	return length <= MaxPayload && (kind == uint32(Full) || kind == uint32(Stub)) && sequence > last && durable < sequence
 }
 
-const suffix = ".wal"
-
-// temporary marks a segment that is being rewritten; one that is found was left
-// by a power cut.
-const temporary = ".new"
+const (
+	suffix = ".wal"
+	// temporary marks a segment that is being rewritten; one that is found was
+	// left by a power cut.
+	temporary = ".new"
+	// aside marks a damaged segment that was kept when its turn to go had come.
+	aside = ".damaged"
+)
 
 func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, suffix) }
 

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -45,6 +46,9 @@ func (d Dir) List() ([]string, error) {
 	return names, nil
 }
 
+// errNotPlain: something else than a file has a segment's name.
+var errNotPlain = errors.New("not a plain file")
+
 // Open opens a file for reading, so that a copy without the right to write can
 // be read too, or creates one for writing. What is no plain file is not waited
 // for, and links are not followed: a copy may come from anybody.
@@ -54,7 +58,19 @@ func (d Dir) Open(name string, create bool) (File, error) {
 		flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	}
 	f, err := os.OpenFile(filepath.Join(string(d), name), flags, 0o600)
-	return osFile{f}, err
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) {
+		return nil, fmt.Errorf("%w: %w", errNotPlain, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		if err == nil {
+			err = fmt.Errorf("%s: %w", name, errNotPlain)
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return osFile{f}, nil
 }
 
 // Rename renames a file, over another one if need be.

@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"errors"
+	"fmt"
 )
 
 func (r Record) clone() Record { r.Payload = bytes.Clone(r.Payload); return r }
@@ -19,7 +20,7 @@ func (l *Log) Read(after uint64, limit int) ([]Record, error) {
 	var out []Record
 	var buf []byte
 	for _, g := range l.segments {
-		if g.last < g.from || g.last <= after || g.from > l.durable {
+		if g.empty() || g.last <= after || g.from > l.durable {
 			continue
 		}
 		if len(out) >= limit {
@@ -27,7 +28,7 @@ func (l *Log) Read(after uint64, limit int) ([]Record, error) {
 		}
 		var err error
 		name := segmentName(g.number)
-		if buf, err = readSegment(l.fs, name, buf); err != nil {
+		if buf, err = readSegment(l.fs, name, buf); err != nil && int64(len(buf)) < g.end {
 			return out, err
 		}
 		err = records(name, buf, g, func(r Record) error {
@@ -65,4 +66,24 @@ func (l *Log) Newest() uint64 {
 		return l.next - 1
 	}
 	return l.durable
+}
+
+// records calls each for the records of a segment that count.
+func records(name string, b []byte, g *segment, each func(Record) error) error {
+	for off := int64(headerSize); off < min(g.end, int64(len(b))); {
+		r, _, size, err := parseRecord(b[off:])
+		if err != nil {
+			return fmt.Errorf("read journal: %s: offset %d: %w", name, off, err)
+		}
+		if off += int64(size); r.Sequence > g.last {
+			return nil
+		}
+		if r.Sequence < g.from {
+			continue
+		}
+		if err := each(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }

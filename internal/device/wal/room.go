@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 )
 
@@ -26,14 +27,13 @@ const block = 4 << 10
 func (l *Log) Room(acknowledged uint64, shed Shed) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limit := l.opt.MaxBytes
-	if errors.Is(l.failing, syscall.ENOSPC) {
-		limit = min(limit, l.size()-1)
-	}
-	for l.size() > limit && len(l.closed()) > 0 && l.segments[0].last <= acknowledged && l.segments[0].holds <= l.durable {
-		if err := l.drop(); err != nil {
+	full := errors.Is(l.failing, syscall.ENOSPC)
+	for (full || l.size() > l.opt.MaxBytes) && len(l.spare()) > 0 && l.segments[0].last <= acknowledged && l.segments[0].holds <= l.durable {
+		freed, err := l.drop()
+		if err != nil {
 			return 0, err
 		}
+		full = full && !freed
 	}
 	count := 0
 	for level := 1; level <= shed.Levels; level++ {
@@ -57,20 +57,32 @@ func (l *Log) Room(acknowledged uint64, shed Shed) (int, error) {
 func (l *Log) Oldest() (first, last uint64, over bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.size() <= l.opt.MaxBytes || len(l.closed()) == 0 || l.segments[0].holds > l.durable {
+	if l.size() <= l.opt.MaxBytes {
 		return 0, 0, false
 	}
-	return l.segments[0].from, l.segments[0].last, true
+	for _, g := range l.spare() {
+		if g.holds > l.durable {
+			break
+		}
+		if !g.empty() {
+			return g.from, g.last, true
+		}
+	}
+	return 0, 0, false
 }
 
-// DropOldest removes the oldest segment, hashes and all.
+// DropOldest removes the oldest segment that has records, hashes and all, or
+// keeps it aside if it is damaged.
 func (l *Log) DropOldest() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.closed()) == 0 {
-		return nil
+	for len(l.spare()) > 0 && l.segments[0].holds <= l.durable {
+		g := l.segments[0]
+		if _, err := l.drop(); err != nil || !g.empty() {
+			return err
+		}
 	}
-	return l.drop()
+	return nil
 }
 
 // closed are the segments that are not being written.
@@ -81,18 +93,69 @@ func (l *Log) closed() []*segment {
 	return l.segments[:len(l.segments)-1]
 }
 
-func (l *Log) drop() error {
-	if err := l.fs.Remove(segmentName(l.segments[0].number)); err != nil {
-		return fmt.Errorf("recycle journal segment: %w", err)
+// spare are the segments that may go: all before the one that is being written
+// or, where there is none, before the last that has a record, since the log
+// knows its epoch and its next sequence by it.
+func (l *Log) spare() []*segment {
+	if l.active != nil {
+		return l.closed()
+	}
+	for i := len(l.segments) - 1; i > 0; i-- {
+		if !l.segments[i].empty() {
+			return l.segments[:i]
+		}
+	}
+	return nil
+}
+
+// keptShare of MaxBytes is what damaged segments that are kept aside may take on
+// top of it.
+const keptShare = 4
+
+// drop lets the oldest segment go and says whether the disk has more room now. A
+// damaged one is kept aside, as long as there is room for that. Of names at most
+// one is removed before the folder is synced: a power cut may bring back any of
+// them, and one without its neighbour would look like a gap.
+func (l *Log) drop() (freed bool, err error) {
+	g := l.segments[0]
+	name, bytes := segmentName(g.number), blocks(g.size)
+	if l.loose {
+		if err := l.syncNames(); err != nil {
+			return false, fmt.Errorf("recycle journal segment: %w", err)
+		}
+	}
+	switch {
+	case g.damaged && !l.aside[g.number] && l.kept.Bytes+bytes <= l.opt.MaxBytes/keptShare:
+		err = l.fs.Rename(name, name+aside)
+		if err == nil {
+			l.aside[g.number] = true
+			l.kept.Files++
+			l.kept.Bytes += bytes
+		}
+	case g.damaged && g.empty(): // it holds nothing of this log and stays where it is
+	default:
+		err = l.fs.Remove(name)
+		freed = true
+		if g.damaged {
+			l.kept.Gone++
+		}
+	}
+	l.loose = true
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // else somebody else removed it
+		return false, fmt.Errorf("recycle journal segment: %w", err)
 	}
 	l.segments = l.segments[1:]
-	return nil
+	return freed, nil
 }
 
 // stub rewrites a segment with hashes in place of the payloads up to a worth:
 // into a temporary file, fsync, rename over the old one, fsync of the folder.
-// Where no block would be won, nothing is taken.
+// Where no block would be won, nothing is taken; nor of a damaged segment, which
+// is kept as it is.
 func (l *Log) stub(g *segment, level int, shed Shed) (int, error) {
+	if g.damaged {
+		return 0, nil
+	}
 	name := segmentName(g.number)
 	b, err := readSegment(l.fs, name, nil)
 	if err != nil {
@@ -123,11 +186,20 @@ func (l *Log) stub(g *segment, level int, shed Shed) (int, error) {
 	}
 	l.bytes += uint64(len(out))
 	g.end, g.size = int64(len(out)), int64(len(out))
+	if err := l.syncNames(); err != nil {
+		return count, fmt.Errorf("shed journal records: %w", err)
+	}
 	return count, nil
 }
 
+// replace puts a file with new content in the place of another one.
 func (l *Log) replace(name string, content []byte) error {
 	f, err := l.fs.Open(name+temporary, true)
+	if errors.Is(err, os.ErrExist) { // a leftover that Open could not remove
+		if err = l.fs.Remove(name + temporary); err == nil {
+			f, err = l.fs.Open(name+temporary, true)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -143,9 +215,8 @@ func (l *Log) replace(name string, content []byte) error {
 	}
 	if err != nil {
 		_ = l.fs.Remove(name + temporary)
-		return err
 	}
-	return l.fs.Sync()
+	return err
 }
 
 // blocks is what a file of n bytes takes on the disk, in bytes.

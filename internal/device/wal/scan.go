@@ -1,15 +1,13 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
+	"os"
 	"slices"
 	"strings"
 )
-
-// maxSegment bounds a segment that is read: several times what is written.
-const maxSegment = 4 << 20
 
 // Damage is a place where the log does not hold what was written.
 type Damage struct {
@@ -31,6 +29,16 @@ type segment struct {
 	holds      uint64 // highest sequence in the file
 	end        int64  // bytes up to which records can be read, the header included
 	size       int64  // bytes of the file
+	damaged    bool   // it is kept aside when its turn to go comes
+}
+
+func (g *segment) empty() bool { return g.last < g.from }
+
+// Kept tells of damaged segments that were kept aside instead of being recycled.
+type Kept struct {
+	Files int
+	Bytes int64 // that they take on the disk
+	Gone  int   // damaged segments that went, since Open, because the room for keeping them was used up
 }
 
 // Scan is what reading a whole log gave.
@@ -41,12 +49,22 @@ type Scan struct {
 	Durable uint64   // what the log itself says was durable
 	Damage  []Damage // places that were durable and are not what was written
 	Torn    *Damage  // an unfinished end, as a power cut leaves it
+	Kept    Kept     // damaged segments that were kept aside; they are not read
 
 	segments  []*segment
-	number    uint64   // of the newest segment
-	tail      []Record // behind Durable
-	sums      []uint32 // of the records that count, from First on
-	leftovers []string
+	number    uint64          // the highest that a name has
+	taken     uint64          // the highest sequence that may have been given to a record
+	begin     uint64          // where the segment before begins
+	tail      []Record        // behind Durable
+	runs      []run           // of the records that count, oldest first
+	leftovers []string        // of rewriting
+	aside     map[uint64]bool // numbers of segments that were kept aside
+}
+
+// run is the sums of the records that count in one segment.
+type run struct {
+	from uint64
+	sums []uint32
 }
 
 // Inspect reads a log without changing it, and calls each, which may be nil,
@@ -55,7 +73,8 @@ func Inspect(fs FS, each func(Record) error) (Scan, error) { return scan(fs, eac
 
 // scan reads every segment twice, one at a time: first to learn which records
 // count, then to hand them out. A record that stands in two segments, since it
-// was written again, is the same in both; the earlier one counts.
+// was written again, is the same in both; the earlier one counts. A segment that
+// cannot be read is damage; an error means that none could be read at all.
 func scan(fs FS, each func(Record) error) (Scan, error) {
 	var s Scan
 	names, err := s.list(fs)
@@ -63,17 +82,32 @@ func scan(fs FS, each func(Record) error) (Scan, error) {
 		return Scan{}, err
 	}
 	var buf []byte
+	var failure error
+	read := 0
 	all := make([]scanned, 0, len(names))
 	for _, name := range names {
-		if buf, err = readSegment(fs, name, buf); err != nil {
-			return Scan{}, err
+		buf, err = readSegment(fs, name, buf)
+		switch {
+		case errors.Is(err, os.ErrNotExist): // recycled since the names were listed
+		case err == nil:
+			all = append(all, parseSegment(name, buf))
+			read++
+		default:
+			all = append(all, unreadable(name, buf, err))
+			if !errors.Is(err, errNotPlain) {
+				failure = err
+			}
 		}
-		all = append(all, parseSegment(name, buf))
+	}
+	if failure != nil && read == 0 {
+		return Scan{}, failure
 	}
 	s.settleEpoch(all)
+	lookAhead(all)
 	for i := range all {
-		s.join(all, i)
+		s.join(&all[i])
 	}
+	s.taken = max(s.taken, s.Last, s.Durable)
 	return s, s.handOut(fs, buf, each)
 }
 
@@ -85,16 +119,24 @@ func (s *Scan) list(fs FS) ([]string, error) {
 		return nil, fmt.Errorf("list journal: %w", err)
 	}
 	slices.Sort(names)
+	s.aside = make(map[uint64]bool)
 	var segments []string
 	for _, name := range names {
-		whole := strings.TrimSuffix(name, temporary)
+		whole := strings.TrimSuffix(strings.TrimSuffix(name, temporary), aside)
 		number, ok := parseSegmentName(whole)
 		switch {
 		case !ok:
-		case whole != name:
+		case number > maxNumber:
+			s.Damage = append(s.Damage, Damage{Segment: name, Reason: "no segment has a number as high as this"})
+		case name == whole+temporary:
 			s.leftovers = append(s.leftovers, name)
-		default:
-			s.number = number
+		case name == whole+aside:
+			s.number = max(s.number, number)
+			s.aside[number] = true
+			s.Kept.Files++
+			s.Kept.Bytes += blocks(sizeOf(fs, name))
+		case name == whole:
+			s.number = max(s.number, number)
 			segments = append(segments, name)
 		}
 	}
@@ -105,12 +147,12 @@ func (s *Scan) list(fs FS) ([]string, error) {
 // not known to be durable is kept as the log's tail.
 func (s *Scan) handOut(fs FS, buf []byte, each func(Record) error) error {
 	for _, g := range s.segments {
-		if g.last < g.from || each == nil && g.last <= s.Durable {
+		if g.empty() || each == nil && g.last <= s.Durable {
 			continue
 		}
 		var err error
 		name := segmentName(g.number)
-		if buf, err = readSegment(fs, name, buf); err != nil {
+		if buf, err = readSegment(fs, name, buf); err != nil && int64(len(buf)) < g.end {
 			return err
 		}
 		err = records(name, buf, g, func(r Record) error {
@@ -129,192 +171,116 @@ func (s *Scan) handOut(fs FS, buf []byte, each func(Record) error) error {
 	return nil
 }
 
-// records calls each for the records of a segment that count.
-func records(name string, b []byte, g *segment, each func(Record) error) error {
-	for off := int64(headerSize); off < min(g.end, int64(len(b))); {
-		r, _, size, err := parseRecord(b[off:])
-		if err != nil {
-			return fmt.Errorf("read journal: %s: offset %d: %w", name, off, err)
-		}
-		if off += int64(size); r.Sequence > g.last {
-			return nil
-		}
-		if r.Sequence < g.from {
-			continue
-		}
-		if err := each(r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// readSegment reads a segment into buf, which grows as needed.
-func readSegment(fs FS, name string, buf []byte) ([]byte, error) {
-	f, err := fs.Open(name, false)
-	if err != nil {
-		return nil, fmt.Errorf("open journal segment: %w", err)
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, fmt.Errorf("read journal segment %s: %w", name, err)
-	}
-	if size > maxSegment {
-		size = maxSegment
-	}
-	buf = slices.Grow(buf[:0], int(size))[:size]
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read journal segment %s: offset %d: %w", name, n, err)
-	}
-	return buf[:n], nil
-}
-
-// scanned is what one segment tells by itself.
-type scanned struct {
-	*segment // nil: the header cannot be read
-	name     string
-	epoch    uint64
-	sums     []uint32 // of each record, from first on
-	durable  uint64   // the highest that its records state
-	bad      *Damage  // where reading stopped
-	behind   bool     // bytes behind bad tell that this was once whole
-}
-
-// parseSegment reads one segment's records up to the first that is bad, and
-// behind it looks for later ones, since those tell whether the bad one had been
-// durable.
-func parseSegment(name string, b []byte) scanned {
-	out := scanned{name: name}
-	h, err := parseHeader(b)
-	if err != nil {
-		out.bad, out.behind = &Damage{Segment: name, Reason: err.Error()}, len(b) > headerSize
-		out.lookBehind(b, 0)
-		return out
-	}
-	number, _ := parseSegmentName(name)
-	out.epoch = h.epoch
-	out.segment = &segment{number: number, first: h.first, last: h.first - 1, end: headerSize, size: int64(len(b))}
-	off := headerSize
-	for off < len(b) {
-		r, durable, size, err := parseRecord(b[off:])
-		if err == nil && r.Sequence != out.last+1 {
-			err = fmt.Errorf("record %d after %d", r.Sequence, out.last)
-		}
-		if err != nil {
-			out.bad = &Damage{Segment: name, Offset: int64(off), Reason: err.Error()}
-			out.lookBehind(b[off:], out.last)
-			break
-		}
-		out.last, out.durable = r.Sequence, max(out.durable, durable)
-		out.sums = append(out.sums, r.sum())
-		off += size
-		out.end = int64(off)
-	}
-	out.holds = out.last
-	return out
-}
-
-// searchFactor bounds the search behind a bad record: so many times the bytes
-// there are put through the checksum, however they were made.
-const searchFactor = 16
-
-// lookBehind searches the bytes behind a bad record for records that fit their
-// checksum and takes what they say was durable.
-func (g *scanned) lookBehind(b []byte, last uint64) {
-	budget := searchFactor * len(b)
-	for i := 1; i+recordHeaderSize <= len(b) && budget > 0; i++ {
-		if !looksLikeRecord(b[i:], last) {
-			continue
-		}
-		r, durable, size, err := parseRecord(b[i:])
-		if budget -= size; err != nil || r.Sequence <= last {
-			continue
-		}
-		g.behind, g.durable = true, max(g.durable, durable)
-		i += size - 1
-	}
-}
-
 // settleEpoch takes the newest segment's epoch; a segment of another one does
 // not belong here, and its records do not count.
 func (s *Scan) settleEpoch(all []scanned) {
 	for i := len(all) - 1; i >= 0; i-- {
 		g := &all[i]
 		switch {
-		case g.segment == nil:
+		case !g.readable:
 		case s.Epoch == 0:
 			s.Epoch = g.epoch
 		case g.epoch != s.Epoch:
 			g.bad = &Damage{Segment: g.name, Reason: fmt.Sprintf("a segment of epoch %d in a journal of epoch %d", g.epoch, s.Epoch)}
-			g.segment, g.durable, g.behind = nil, 0, true
+			g.segment, g.readable = &segment{number: g.number, from: 1, size: g.size}, false
+			g.durable, g.highest, g.behind = 0, 0, true
 		}
 	}
 }
 
-// join takes segment i behind those before it, with the later ones known. A bad
-// place is damage when something says that more was durable, and else the
-// unfinished end of a power cut.
-func (s *Scan) join(all []scanned, i int) {
-	g := &all[i]
-	durable, next := g.durable, uint64(0)
-	for _, later := range all[i+1:] {
-		durable = max(durable, later.durable)
-		if later.segment != nil && next == 0 {
-			next = later.first
+// lookAhead tells each segment what it and the later ones know.
+func lookAhead(all []scanned) {
+	durable, next, newest := uint64(0), uint64(0), true
+	for i := len(all) - 1; i >= 0; i-- {
+		g := &all[i]
+		durable = max(durable, g.durable)
+		g.durable, g.next, g.newest = durable, next, newest
+		newest = newest && g.alone
+		if g.readable {
+			next = g.first
 		}
 	}
-	if g.segment == nil {
-		s.joinHeaderless(g, next)
+}
+
+// join takes a segment behind those before it. A bad place is damage when
+// something says that more was durable, and else the unfinished end of a power
+// cut.
+func (s *Scan) join(g *scanned) {
+	if !g.alone {
+		s.segments = append(s.segments, g.segment)
+	}
+	if !g.readable {
+		s.joinUnreadable(g)
 		return
 	}
-	s.Durable = max(s.Durable, durable)
-	s.segments = append(s.segments, g.segment)
+	s.Durable = max(s.Durable, g.durable)
 	g.from = max(g.first, s.Last+1)
 	s.compare(g)
-	if g.last >= g.from {
+	if g.first < s.begin {
+		s.Damage, g.damaged = append(s.Damage, Damage{Segment: g.name, Reason: fmt.Sprintf("it begins with record %d, the segment before it with %d", g.first, s.begin)}), true
+	}
+	s.begin = max(s.begin, g.first)
+	if !g.empty() {
 		if s.First == 0 {
 			s.First = g.from
 		}
-		s.sums = append(append(s.sums, make([]uint32, g.from-s.First-uint64(len(s.sums)))...), g.sums[g.from-g.first:]...)
+		s.runs = append(s.runs, run{g.from, g.sums[g.from-g.first:]})
 		s.Last = g.last
 	}
-	here := s.Last
-	if g.bad != nil {
-		here = max(here, g.first-1) // its header tells what came before
-	}
-	missing := next > here+1 && (here > 0 || g.bad != nil)
+	here := max(s.Last, g.first-1) // the header tells what came before
+	s.taken = max(s.taken, here)
+	missing := g.next > here+1
 	switch {
-	case g.bad != nil && here < durable && (next == 0 || missing):
-		s.Damage = append(s.Damage, *g.bad)
-	case g.bad != nil && i == len(all)-1:
+	case g.bad != nil && (g.failed || here < g.durable && (g.next == 0 || missing)):
+		s.Damage, g.damaged = append(s.Damage, *g.bad), true
+		s.take(g, here)
+	case g.bad != nil && g.newest:
 		s.Torn = g.bad
 	case missing:
-		s.Damage = append(s.Damage, Damage{Segment: g.name, Offset: g.end, Reason: fmt.Sprintf("records %d to %d are missing behind it", here+1, next-1)})
+		s.Damage = append(s.Damage, Damage{Segment: g.name, Offset: g.end, Reason: fmt.Sprintf("records %d to %d are missing behind it", here+1, g.next-1)})
 	}
 }
 
 // compare reports records that stand in an earlier segment too and are not the
 // same there: the segments are of two histories.
 func (s *Scan) compare(g *scanned) {
-	for n := max(g.first, s.First); n <= min(g.last, s.Last); n++ {
-		mine, theirs := g.sums[n-g.first], s.sums[n-s.First]
-		if mine != 0 && theirs != 0 && mine != theirs {
-			s.Damage = append(s.Damage, Damage{Segment: g.name, Offset: headerSize, Reason: fmt.Sprintf("record %d is another one than in the segments before", n)})
-			return
+	at, _ := slices.BinarySearchFunc(s.runs, g.first, func(r run, first uint64) int {
+		return cmp.Compare(r.from+uint64(len(r.sums)), first+1)
+	})
+	for _, r := range s.runs[at:] {
+		end := r.from + uint64(len(r.sums))
+		for n := max(g.first, r.from); n < min(g.last+1, end); n++ {
+			mine, theirs := g.sums[n-g.first], r.sums[n-r.from]
+			if mine != 0 && theirs != 0 && mine != theirs {
+				s.Damage = append(s.Damage, Damage{Segment: g.name, Offset: headerSize, Reason: fmt.Sprintf("record %d is another one than in the segments before", n)})
+				g.damaged = true
+				return
+			}
 		}
 	}
 }
 
-// joinHeaderless decides about a segment whose header cannot be read. No byte
-// is written behind a header before it is synced, so one with more than a
+// joinUnreadable decides about a segment none of whose records can count. No
+// byte is written behind a header before it is synced, so one with more than a
 // header's length is damaged, and one without was begun and never used.
-func (s *Scan) joinHeaderless(g *scanned, next uint64) {
+func (s *Scan) joinUnreadable(g *scanned) {
 	switch {
 	case g.behind:
-		s.Damage = append(s.Damage, *g.bad)
-	case next == 0:
+		s.Damage, g.damaged = append(s.Damage, *g.bad), true
+		s.take(g, s.Last)
+	case g.newest:
 		s.Torn = g.bad
+	}
+}
+
+// take passes over the sequences that a damaged segment at the end may have
+// held, so that no number is given twice.
+func (s *Scan) take(g *scanned, here uint64) {
+	if g.next != 0 {
+		return // the segments behind it tell
+	}
+	s.taken = max(s.taken, g.highest)
+	if g.failed && s.Epoch != 0 {
+		s.taken = max(s.taken, here+maxSegment/recordHeaderSize)
 	}
 }

@@ -14,12 +14,15 @@ import (
 // ErrFull means that a record was not taken: too much waits to be written.
 var ErrFull = errors.New("the journal's memory is full of records that could not be written")
 
+// errNumbers: somebody wrote a segment that claims the highest number there is.
+var errNumbers = errors.New("the journal has no number left")
+
 // Options of a log. Zero values take the defaults.
 type Options struct {
-	Epoch        uint64             // of a log that is begun anew; one that exists keeps its own
+	Epoch        uint64             // of a log that is begun anew, from 1; one that exists keeps its own
 	Known        Place              // a record that is known to have been durable; the next one comes behind it
 	SegmentBytes int64              // a new segment is begun behind this size; default 256 KiB
-	MaxBytes     int64              // Room keeps the log below it; default 16 MiB
+	MaxBytes     int64              // Room keeps the log below it, and damaged segments that were kept aside below a quarter of it; default 16 MiB
 	MaxPending   int64              // bytes of records that may wait in memory; default 1 MiB
 	Each         func(Record) error // called by Open for every record, oldest first; may be nil. A payload is good until it returns
 }
@@ -43,6 +46,9 @@ type Log struct {
 	written  int        // how many of pending stand in the active segment
 	failing  error      // the last write or sync failed
 	bytes    uint64     // written since Open
+	kept     Kept
+	aside    map[uint64]bool // numbers of segments that were kept aside
+	loose    bool            // a name may have been removed since the folder was synced
 }
 
 // Open reads the log and is ready to append. Appending goes on in a segment of
@@ -59,19 +65,24 @@ func Open(fs FS, o Options) (*Log, Scan, error) {
 	if o.MaxPending == 0 {
 		o.MaxPending = 1 << 20
 	}
+	o.Epoch = max(o.Epoch, 1)
 	s, err := scan(fs, o.Each)
 	if err != nil {
 		return nil, Scan{}, err
 	}
 	for _, name := range s.leftovers {
-		if err := fs.Remove(name); err != nil {
-			return nil, Scan{}, fmt.Errorf("remove unfinished segment: %w", err)
-		}
+		_ = fs.Remove(name) // one that stays is in nobody's way
 	}
-	if s.Epoch != 0 {
+	switch {
+	case s.Epoch != 0:
 		o.Epoch = s.Epoch
+	case o.Known.Epoch != 0:
+		s.taken = 0 // the new epoch is another one than that of what cannot be read
 	}
-	l := &Log{fs: fs, opt: o, segments: s.segments, number: s.number, next: s.Last + 1, durable: s.Last}
+	l := &Log{
+		fs: fs, opt: o, segments: s.segments, number: s.number, next: s.taken + 1, durable: s.Last,
+		kept: s.Kept, aside: s.aside, loose: true,
+	}
 	if len(s.tail) > 0 {
 		l.durable, l.pending = s.tail[0].Sequence-1, s.tail
 	}
@@ -99,8 +110,12 @@ func (l *Log) Durable() uint64 { l.mu.Lock(); defer l.mu.Unlock(); return l.dura
 // Written is the number of bytes written since Open.
 func (l *Log) Written() uint64 { l.mu.Lock(); defer l.mu.Unlock(); return l.bytes }
 
-// Size is the number of bytes that all segments take on the disk.
+// Size is the number of bytes that all segments take on the disk, without what
+// is kept aside or holds no record of this log.
 func (l *Log) Size() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.size() }
+
+// Kept is what of damaged segments is kept aside.
+func (l *Log) Kept() Kept { l.mu.Lock(); defer l.mu.Unlock(); return l.kept }
 
 // Waiting is the number of bytes of records that are not durable yet.
 func (l *Log) Waiting() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.waiting }
@@ -122,6 +137,9 @@ func (l *Log) Append(payload []byte) (uint64, error) {
 	}
 	if l.waiting+int64(len(payload)) > l.opt.MaxPending {
 		return 0, ErrFull
+	}
+	if l.next > maxNumber {
+		return 0, errNumbers
 	}
 	seq := l.next
 	l.next++
@@ -203,6 +221,9 @@ func (l *Log) ready(first uint64) error {
 		return nil
 	}
 	number := l.number + 1
+	if number > maxNumber {
+		return errNumbers
+	}
 	name := segmentName(number)
 	f, err := l.fs.Open(name, true)
 	if err != nil {
@@ -218,16 +239,19 @@ func (l *Log) ready(first uint64) error {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = l.fs.Sync()
+		err = l.syncNames()
 	}
+	g := &segment{number: number, first: first, from: first, last: first - 1, end: headerSize, size: headerSize}
 	if err != nil {
 		_ = f.Close()
-		_ = l.fs.Remove(name)
+		if !l.remove(name) {
+			l.segments = append(l.segments, g)
+		}
 		return fmt.Errorf("begin journal segment: %w", err)
 	}
 	l.active = f
 	l.bytes += uint64(len(h))
-	l.segments = append(l.segments, &segment{number: number, first: first, from: first, last: first - 1, end: headerSize, size: headerSize})
+	l.segments = append(l.segments, g)
 	return nil
 }
 
@@ -241,10 +265,24 @@ func (l *Log) fail(err error) error {
 	l.retire()
 	l.written = 0
 	g.holds = g.last
-	if g.last = min(g.last, l.durable); g.last < g.from && l.fs.Remove(segmentName(g.number)) == nil {
+	if g.last = min(g.last, l.durable); g.empty() && l.remove(segmentName(g.number)) {
 		l.segments = l.segments[:len(l.segments)-1]
 	}
 	return err
+}
+
+// remove removes a segment that never held a durable record.
+func (l *Log) remove(name string) bool {
+	l.loose = true
+	return l.fs.Remove(name) == nil
+}
+
+func (l *Log) syncNames() error {
+	if err := l.fs.Sync(); err != nil {
+		return err
+	}
+	l.loose = false
+	return nil
 }
 
 func (l *Log) retire() {
@@ -257,7 +295,9 @@ func (l *Log) retire() {
 func (l *Log) size() int64 {
 	var n int64
 	for _, g := range l.segments {
-		n += blocks(g.size)
+		if !g.damaged || !g.empty() { // else it is not this log's
+			n += blocks(g.size)
+		}
 	}
 	return n
 }

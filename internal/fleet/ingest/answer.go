@@ -21,6 +21,9 @@ func (i *Ingest) answer(ctx context.Context, conn *mqtt.Client) error {
 		return err
 	}
 	for _, d := range i.book.devices {
+		if !i.ready(d) {
+			continue // it does not accept the key yet
+		}
 		for _, l := range d.strands() {
 			if err := i.receipt(ctx, conn, d, l); err != nil {
 				return err

@@ -41,6 +41,8 @@ type device struct {
 	worryAfter   time.Duration
 	unborn       time.Time // first event without a birth
 	unbornTold   bool
+	greeted      bool // it has been sent the rotations that it lacked
+	estranged    bool // it was told that the device does not accept the fleet's receipts
 }
 
 // strand is one line of records. A journal that a device keeps in memory, because
@@ -55,6 +57,7 @@ type strand struct {
 	recent map[uint64]chain.Hash // accepted records of this epoch
 	broken bool                  // a gap was told and has not been mended
 	due    bool                  // a receipt is due
+	lost   lost                  // records without content that were not told of yet
 }
 
 func (s *strand) remember() {
@@ -235,6 +238,7 @@ func (b *book) takeEvent(d *device, r Received, payload []byte) (tell []Received
 	if err := b.follow(l, e, payload); err != nil {
 		return l.hold(r, hash, toldBefore, err), nil
 	}
+	tell = l.tellLost(r)
 	if !toldBefore {
 		tell = append(tell, r)
 	}
@@ -245,26 +249,6 @@ func (b *book) takeEvent(d *device, r Received, payload []byte) (tell []Received
 	}
 	l.accept(place{e.Epoch, e.Sequence}, hash)
 	return tell, payload
-}
-
-// takeShed accepts that a record has lost its content, and says so. Its hash
-// is proven by the record after it.
-func (b *book) takeShed(d *device, r Received, payload []byte) (tell []Received, accepted []byte) {
-	s, err := presence.ParseShed(payload)
-	if err != nil {
-		return []Received{r.found(finding.LinkMessageInvalid, "%v", err)}, nil
-	}
-	d.heard(r.At)
-	l := d.known(s.Epoch)
-	if l == nil || s.Epoch != l.Epoch || s.Sequence != l.Sequence+1 {
-		if l != nil {
-			l.due = l.due || s.Epoch == l.Epoch && s.Sequence <= l.Sequence
-		}
-		return nil, nil // where it belongs it is sent again
-	}
-	l.remember()
-	l.accept(place{s.Epoch, s.Sequence}, s.Hash)
-	return []Received{r.found(finding.LinkSequenceGap, "record %d of epoch %d lost its content on the device for want of space", s.Sequence, s.Epoch)}, payload
 }
 
 // follow checks the record's place behind the last accepted one.
@@ -323,6 +307,11 @@ func (b *book) lookForSilence(now time.Time) (tell []Received) {
 		if !d.unborn.IsZero() && now.Sub(d.unborn) > birthGrace {
 			d.unborn, d.unbornTold = time.Time{}, true
 			tell = append(tell, r.found(finding.LinkSilence, "the device sends events, and its birth did not come within %s", birthGrace))
+		}
+		for _, l := range d.strands() {
+			if now.Sub(l.lost.at) > lostGrace {
+				tell = append(tell, l.tellLost(r)...)
+			}
 		}
 	}
 	return tell

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -21,7 +22,9 @@ import (
 	"testing"
 	"time"
 
+	"ward/internal/contracttest"
 	"ward/internal/device/mqtt"
+	"ward/internal/trust/presence"
 )
 
 // pki is an authority in a folder, with what it issued beside it.
@@ -184,11 +187,29 @@ func (r *reader) text() string {
 func (r *reader) lines() []string {
 	var lines []string
 	for l := range strings.Lines(r.text()) {
-		if strings.HasPrefix(l, "ward/") && !strings.HasPrefix(l, probeTopic) && strings.HasSuffix(l, "\n") {
-			lines = append(lines, strings.TrimSuffix(l, "\n"))
+		topic, digits, ok := strings.Cut(strings.TrimSuffix(l, "\n"), " ")
+		payload, err := hex.DecodeString(digits)
+		if ok && err == nil && strings.HasPrefix(topic, "ward/") && topic != probeTopic && strings.HasSuffix(l, "\n") {
+			lines = append(lines, topic+" "+string(payload))
 		}
 	}
 	return lines
+}
+
+// keepsContract checks everything that went over the wire so far.
+func (r *reader) keepsContract(t testing.TB) {
+	t.Helper()
+	kinds := make(map[presence.Kind]int)
+	for _, l := range r.lines() {
+		topic, payload, _ := strings.Cut(l, " ")
+		if err := contracttest.Check(topic, []byte(payload)); err != nil {
+			t.Error(err)
+		}
+		if _, _, k, err := presence.ParseTopic(topic); err == nil {
+			kinds[k]++
+		}
+	}
+	t.Logf("mosquitto_sub saw %v, all of the contract", kinds)
 }
 
 // probeTopic has a retained message, by which mosquitto_sub shows that it has
@@ -211,13 +232,13 @@ func (m *mosquitto) subscribe(t testing.TB) *reader {
 	}
 	r := &reader{}
 	cmd := exec.Command("mosquitto_sub", "-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "--cafile", m.pki.file("ca.crt"), "--cert", m.pki.file("reader.crt"),
-		"--key", m.pki.file("reader.key"), "--insecure", "--tls-version", "tlsv1.3", "-i", "reader", "-q", "1", "-v", "-t", "ward/v1/#")
+		"--key", m.pki.file("reader.key"), "--insecure", "--tls-version", "tlsv1.3", "-i", "reader", "-q", "1", "-F", "%t %x", "-t", "ward/v1/#")
 	cmd.Stdout, cmd.Stderr = r, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); r.keepsContract(t) })
 	until(t, "mosquitto_sub subscribes", func() bool { return strings.Contains(r.text(), probeTopic) })
 	return r
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ward/internal/agent/uplink"
+	"ward/internal/contracttest"
 	"ward/internal/fleet/ingest"
 	"ward/internal/format/chain"
 	"ward/internal/format/dsse"
@@ -54,7 +55,7 @@ func newDevice(t testing.TB, broker string, tlsConfig *tls.Config, receipts *dss
 		Birth: func() presence.Status {
 			return presence.Status{Boot: boot, Session: 3, Release: "4.2.0", Version: "0.1", Capabilities: []string{"ima"}}
 		},
-		Receipts: receipts, Journal: d, Recorder: d, Credentials: fixed{tlsConfig},
+		Receipts: func() *dsse.Keyring { return receipts }, Journal: d, Recorder: d, Credentials: fixed{tlsConfig},
 	}
 	return d
 }
@@ -178,6 +179,11 @@ func startFleet(t testing.TB, c ingest.Config) *fleet {
 	go func() {
 		defer close(read)
 		for r := range i.Messages() {
+			if r.Kind == ingest.KindEvent {
+				if err := contracttest.Check(r.Topic, r.Raw); err != nil {
+					t.Error(err)
+				}
+			}
 			f.mu.Lock()
 			f.got = append(f.got, r)
 			f.mu.Unlock()

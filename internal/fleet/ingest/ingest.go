@@ -45,6 +45,9 @@ type Config struct {
 	// ReceiptKey signs receipts; nil sends none, and devices then keep every
 	// event.
 	ReceiptKey crypto.Signer
+	// Rotations lead from the keys that devices were released with to the ones that
+	// sign now.
+	Rotations Rotations
 	// StateFile keeps what is known of every device, so that a restart
 	// continues the chains; empty keeps it in memory only.
 	StateFile string
@@ -67,6 +70,7 @@ type Ingest struct {
 	store  *store
 	out    chan Received
 	heard  atomic.Bool
+	hint   string // names the receipt key, as devices do; empty for none
 }
 
 // New reads the state file and opens the events file.
@@ -83,6 +87,10 @@ func New(c Config) (*Ingest, error) {
 	if c.Tenant == "" && c.Device != "" {
 		return nil, errors.New("listen: a device is named by its tenant and its id: give both")
 	}
+	hint, err := c.checkKey()
+	if err != nil {
+		return nil, err
+	}
 	store, err := openStore(c.StateFile, c.EventsFile)
 	if err != nil {
 		return nil, err
@@ -92,7 +100,7 @@ func New(c Config) (*Ingest, error) {
 		store.close()
 		return nil, err
 	}
-	return &Ingest{config: c, book: newBook(devices, c.Adopt), store: store, out: make(chan Received, queue)}, nil
+	return &Ingest{config: c, book: newBook(devices, c.Adopt), store: store, out: make(chan Received, queue), hint: hint}, nil
 }
 
 // Messages is what arrives, in order. It must be read, else listening stops;
@@ -167,7 +175,7 @@ func (i *Ingest) session(ctx context.Context) error {
 		case <-conn.Done():
 			return conn.Err()
 		case m := <-conn.Messages():
-			if err := i.take(ctx, m); err != nil {
+			if err := i.take(ctx, conn, m); err != nil {
 				return err
 			}
 			if answer == nil && i.book.dirty() {
@@ -188,7 +196,7 @@ func (i *Ingest) session(ctx context.Context) error {
 }
 
 // take has the book judge a message, stores what was accepted and tells.
-func (i *Ingest) take(ctx context.Context, m mqtt.Message) error {
+func (i *Ingest) take(ctx context.Context, conn *mqtt.Client, m mqtt.Message) error {
 	now := time.Now().UTC()
 	received, accepted := i.book.take(now, m)
 	if accepted != nil {
@@ -198,7 +206,7 @@ func (i *Ingest) take(ctx context.Context, m mqtt.Message) error {
 	}
 	i.emit(ctx, received)
 	i.verify(ctx, now, m, received)
-	return nil
+	return i.rotate(ctx, conn, received)
 }
 
 func (i *Ingest) emit(ctx context.Context, received []Received) {

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
 	"ward/internal/device/mqtt"
 	"ward/internal/fleet/ingest"
 	"ward/internal/format/dsse"
@@ -28,7 +26,7 @@ import (
 // Events go up once, in order, and are freed by receipts; a reader that knows
 // nothing of Ward sees the same bytes, and every message keeps its schema.
 //
-// Verifies: SR-010, SR-014, SR-022
+// Verifies: SR-010, SR-014, SR-022, SR-063
 func TestDeviceToFleet(t *testing.T) {
 	p := newPKI(t)
 	broker := startMosquitto(t, p)
@@ -68,53 +66,23 @@ func TestDeviceToFleet(t *testing.T) {
 			t.Fatalf("line %d of the events file: %s", i, l)
 		}
 	}
-	until(t, "farewell at mosquitto_sub", func() bool { return strings.Contains(sub.text(), `"state":"offline"`) })
+	until(t, "farewell at mosquitto_sub", func() bool { return strings.Contains(strings.Join(sub.lines(), "\n"), `"state":"offline"`) })
 	checkWire(t, sub.lines(), d, ring)
 }
 
-// checkWire compares what mosquitto_sub saw with the schemas and the records.
+// checkWire compares what mosquitto_sub saw with the records, and opens what came
+// down; that all of it keeps the contract is checked when the reader ends.
 func checkWire(t *testing.T, lines []string, d *device, ring *dsse.Keyring) {
 	t.Helper()
-	schema := make(map[string]*jsonschema.Schema)
-	compiler := jsonschema.NewCompiler()
-	compiler.AssertFormat()
-	for kind, file := range map[string]string{"event": "event", "status": "status", "receipt": "receipt", "envelope": "receipt"} {
-		location := "../../../docs/schema/" + file + ".v1.schema.json"
-		if kind == "envelope" {
-			location += "#/$defs/envelope"
-		}
-		s, err := compiler.Compile(location)
-		if err != nil {
-			t.Fatal(err)
-		}
-		schema[kind] = s
-	}
-	check := func(kind string, payload []byte) {
-		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(payload))
-		if err != nil {
-			t.Fatalf("%s %s: %v", kind, payload, err)
-		}
-		if err := schema[kind].Validate(v); err != nil {
-			t.Errorf("%s breaks its schema: %v", payload, err)
-		}
-	}
 	count := make(map[string]int)
 	for _, l := range lines {
 		topic, payload, _ := strings.Cut(l, " ")
 		kind := topic[strings.LastIndexByte(topic, '/')+1:]
 		if kind == "receipt" {
-			check("envelope", []byte(payload))
-			v, err := receipt.Verify([]byte(payload), ring, "acme", "pump-1")
-			if err != nil {
+			if _, err := receipt.Verify([]byte(payload), ring, "acme", "pump-1"); err != nil {
 				t.Errorf("receipt on the wire: %v", err)
 			}
-			b, err := json.Marshal(v.Receipt())
-			if err != nil {
-				t.Fatal(err)
-			}
-			payload = string(b)
 		}
-		check(kind, []byte(payload))
 		if kind == "event" && payload != string(d.records[count[kind]].Bytes) {
 			t.Errorf("mosquitto_sub saw %s as event %d", payload, count[kind])
 		}

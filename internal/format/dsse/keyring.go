@@ -116,6 +116,42 @@ func (k *Keyring) Len() int {
 	return len(k.keys)
 }
 
+// Public lists the distinct keys, in the keyring's order.
+func (k *Keyring) Public() []crypto.PublicKey {
+	var publics []crypto.PublicKey
+	for i := range k.Len() {
+		publics = append(publics, k.keys[i].public)
+	}
+	return publics
+}
+
+// IDs lists their ids, in the same order.
+func (k *Keyring) IDs() []string {
+	var ids []string
+	for i := range k.Len() {
+		ids = append(ids, k.keys[i].id)
+	}
+	return ids
+}
+
+// Has tells whether the keyring holds the key with this id.
+func (k *Keyring) Has(id string) bool { return k != nil && k.index(id) >= 0 }
+
+// Replace gives a keyring without the key of this id and with another one, which
+// may be nil for none.
+func (k *Keyring) Replace(id string, with crypto.PublicKey) (*Keyring, error) {
+	next := new(Keyring)
+	for i := range k.Len() {
+		if k.keys[i].id != id {
+			next.keys = append(next.keys, k.keys[i])
+		}
+	}
+	if with == nil {
+		return next, nil
+	}
+	return next, next.add(with)
+}
+
 // Open verifies an envelope and returns its payload and the ids of the keys
 // that signed it, in the keyring's order. It checks, in this order:
 //

@@ -12,6 +12,7 @@ import (
 // Numbers of attestations (TPM_GENERATED, section 6.2; TPM_ST, 6.9).
 const (
 	Generated     uint32 = 0xff544347
+	AttestNV      uint16 = 0x8014
 	AttestCertify uint16 = 0x8017
 	AttestQuote   uint16 = 0x8018
 )

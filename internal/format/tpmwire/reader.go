@@ -40,10 +40,19 @@ func (r *Reader) Take(n int, what string) []byte {
 	return out
 }
 
-// U8, U16, U32 and U64 take a number.
-func (r *Reader) U8(what string) uint8   { return r.Take(1, what)[0] }
+// U8, U16, U32 and U64 take a number. They are no part of their callers: a parser is
+// a row of such calls, and the device's program has its size.
+
+//go:noinline
+func (r *Reader) U8(what string) uint8 { return r.Take(1, what)[0] }
+
+//go:noinline
 func (r *Reader) U16(what string) uint16 { return binary.BigEndian.Uint16(r.Take(2, what)) }
+
+//go:noinline
 func (r *Reader) U32(what string) uint32 { return binary.BigEndian.Uint32(r.Take(4, what)) }
+
+//go:noinline
 func (r *Reader) U64(what string) uint64 { return binary.BigEndian.Uint64(r.Take(8, what)) }
 
 // Sized takes a TPM2B of at most most bytes.

@@ -35,6 +35,9 @@ func goEnv(arch string) []string {
 // goBuildFlags are those of the Makefile.
 var goBuildFlags = []string{"build", "-tags", "nethttpomithttp2", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid="}
 
+// smallFlags are those that the Makefile adds for the programs of a device.
+var smallFlags = []string{"-gcflags=net=-l", "-gcflags=net/http=-l", "-gcflags=crypto/tls=-l", "-gcflags=github.com/...=-l"}
+
 // buildPrograms compiles packages of this module and returns their paths by
 // program name. Go's own cache makes a second run short, so it always runs: the
 // content of the result, not of the sources, is the key of later steps. Those
@@ -57,7 +60,7 @@ func (b *Builder) buildPrograms(ctx context.Context, arch string, given map[stri
 		return nil, fmt.Errorf("make cache: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	args := append(append([]string{}, goBuildFlags...), "-o", tmp+"/")
+	args := append(append(append([]string{}, goBuildFlags...), smallFlags...), "-o", tmp+"/")
 	call := tool.Call{Name: "go", Dir: b.Root, Clean: true, Env: goEnv(arch), Args: append(args, packages...)}
 	if _, err := call.Run(ctx); err != nil {
 		return nil, fmt.Errorf("compile programs: %w", err)

@@ -31,7 +31,7 @@ func programs(t *testing.T, b *table) {
 	}
 	dir := t.TempDir()
 	for _, name := range shipped {
-		cmd := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", filepath.Join(dir, name), "./cmd/"+name)
+		cmd := exec.Command("make", "build", "PROGRAMS="+name, "BIN="+dir)
 		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v: %s", name, err, out)
@@ -67,8 +67,8 @@ func firstVerdict(t *testing.T, b *table, wardd, how, tpmDevice string) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	if err := errors.Join(
-		os.CopyFS(filepath.Join(dir, "security"), kernel.SecurityFS()),
 		os.CopyFS(filepath.Join(dir, "sys"), kernel.SysFS()),
+		os.CopyFS(filepath.Join(dir, "sys", "kernel", "security"), kernel.SecurityFS()),
 		os.Mkdir(filepath.Join(dir, "state"), 0o700),
 	); err != nil {
 		t.Fatal(err)
@@ -84,7 +84,6 @@ socket = "%[1]s/wardd.sock"
 release = "%[1]s/release.dsse"
 baseline = "%[1]s/baseline"
 trust = "%[1]s/trust"
-securityfs = "%[1]s/security"
 sysfs = "%[1]s/sys"
 [tpm]
 device = "%[2]s"

@@ -41,6 +41,9 @@ func samples() map[string]event.Event {
 	}
 	verdict := plain(event.BootVerdict, `{"verdict":"contraindicated","claims":{"boot":"contraindicated","eventlog":"affirming"},"events":34,"imaEntries":93}`)
 	verdict.Severity = finding.Critical
+	seen := event.Event{Type: event.FindingAcknowledged, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing, Report: event.Acknowledgement{By: event.ByService}.Encode()}
+	goodbye := plain(event.Decommissioned, `{"made":"2026-01-05T09:00:00Z"}`)
+	goodbye.Subject, goodbye.Severity = "pump-0001", finding.High
 	return map[string]event.Event{
 		"finding-raised":   {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
 		"finding-cleared":  {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
@@ -49,14 +52,21 @@ func samples() map[string]event.Event {
 			Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown,
 			Repeated: &event.Repeated{Count: 41, First: when.Add(-40 * time.Second), Last: when},
 		},
-		"clock-stepped":    plain(event.ClockStepped, `{"from":"1970-01-01T00:00:09Z","to":"2026-11-24T01:02:03Z","seconds":1795482114}`),
-		"boot-verdict":     verdict,
-		"daemon-started":   plain(event.DaemonStarted, `{"session":7,"version":"1.0.0"}`),
-		"daemon-stopped":   plain(event.DaemonStopped, `{"session":7}`),
-		"link-connected":   plain(event.LinkConnected, `{"broker":"tls://broker.example:8883"}`),
-		"identity-used":    plain(event.IdentityUsed, `{"use":"service","by":"uid 990"}`),
-		"update-confirmed": plain(event.UpdateConfirmed, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"by":"uid 0, pid 17"}`),
-		"update-committed": plain(event.UpdateCommitted, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"counter":23}`),
+		"clock-stepped": plain(event.ClockStepped, `{"from":"1970-01-01T00:00:09Z","to":"2026-11-24T01:02:03Z","seconds":1795482114}`),
+		"boot-verdict":  verdict,
+		"boot-verdict-affirming": plain(event.BootVerdict, `{"verdict":"affirming","claims":{"boot":"affirming","eventlog":"affirming","pcrs":"affirming","release":"affirming","runtime":"affirming"},"bringUp":false,"events":34,"imaEntries":93,`+
+			`"release":{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`"},"pcrs":{"4":{"value":"`+strings.Repeat("0b", 32)+`","state":"matches"},"10":{"value":"`+strings.Repeat("0c", 32)+`","state":"recorded"}},"findings":0,"unlisted":0,"tookMs":41.2,"tpmMs":18.4}`),
+		"finding-acknowledged":  seen,
+		"device-decommissioned": goodbye,
+		"link-connected-again":  plain(event.LinkConnected, `{"broker":"wss://broker.example:443","session":7}`),
+		"daemon-started":        plain(event.DaemonStarted, `{"session":7,"version":"1.0.0"}`),
+		"daemon-stopped":        plain(event.DaemonStopped, `{"session":7}`),
+		"link-connected":        plain(event.LinkConnected, `{"broker":"tls://broker.example:8883"}`),
+		"identity-used":         plain(event.IdentityUsed, `{"use":"service","by":"uid 990"}`),
+		"update-confirmed":      plain(event.UpdateConfirmed, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"by":"uid 0, pid 17"}`),
+		"update-committed":      plain(event.UpdateCommitted, `{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`","rollbackIndex":3,"counter":23}`),
+		"link-key-rotated":      plain(event.LinkKeyRotated, `{"use":"receipt","serial":1,"from":"`+strings.Repeat("0a", 32)+`","to":"`+strings.Repeat("0b", 32)+`"}`),
+		"journal-checkpoint":    plain(event.Checkpoint, `{"counter":"durable","value":1,"sequence":41,"head":"9869eceae0ebd353a26747bc5d04f9f882e6b44fa2c779115f0e2e5a459aaaa2","evidence":"b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0","attest":"/1RDR4AUACIAC9uRZEgY7ALRL1uS/B7OYEg9dU5PqFmiqXclvIvcpuNKACAU12a0RjrJKT7gvMI85czYTPHD3SnrKPaSNRIOfvH+VwAAAAAAAAAeBfLuiEbdB7EB6QAwXi4xPtkAIgALRvInE+FRRQlcFkW1RCN5cECy8j4O5QmUY221mMtuff0AAAAIAAAAAAAAAAE=","signature":"ABgACwAgdzP4xj4fpzGmsfDzgQZVOsYl46RS8HIF0ecErB8Sk9oAILnY2UtoMY4yeDxyP/P0uTvm0R3HECuYOiTuVAuwEwtl"}`),
 	}
 }
 
@@ -90,6 +100,9 @@ func TestGoldenMessages(t *testing.T) {
 		d, err := event.Parse(got)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
+		}
+		if _, err := event.ParseAcknowledgement(d.Report); d.Type == event.FindingAcknowledged && err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 		if again, err := event.Encode(d.Event, d.Stamp); err != nil || !bytes.Equal(again, got) {
 			t.Errorf("%s: parsed and encoded again it is %s, error %v", name, again, err)
@@ -204,6 +217,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
+		_, _ = event.ParseAcknowledgement(d.Report) // a report of whatever type does not panic
 		out, err := event.Encode(d.Event, d.Stamp)
 		if err != nil {
 			t.Fatalf("what was parsed cannot be encoded: %v", err)

@@ -11,14 +11,14 @@ const (
 var daemonCodes = []Definition{
 	{DaemonConfig, High, Condition, "the configuration cannot be used",
 		"wardd runs on built-in settings because its configuration has an error.",
-		"Mend the file and line that the detail names, or reinstall the released image.", []string{"IEC 62443-4-2 CR 7.6"}},
+		"Mend the file and line that the detail names, or reinstall the released image.", []string{"IEC 62443-4-2 CR 7.6", "FDA App. 1 F"}},
 	{DaemonBringUp, Medium, Condition, "bring-up mode: everything is reported, nothing is judged",
 		"The device is configured for bring-up. No verdict of this device means anything.",
-		"Set bring_up = false in the released configuration.", []string{"IEC 62443-4-2 CR 7.7"}},
+		"Set bring_up = false in the released configuration.", []string{"IEC 62443-4-2 CR 7.7", "FDA App. 1 D"}},
 	{DaemonStalled, High, Condition, "a part of wardd makes no progress",
 		"A role has stopped or reports no progress within its bound.",
-		"Restart wardd; if it comes back, report it to the manufacturer.", []string{"IEC 62443-4-2 CR 7.2"}},
+		"Restart wardd; if it comes back, report it to the manufacturer.", []string{"IEC 62443-4-2 CR 7.2", "FDA App. 1 G"}},
 	{DaemonPrivileged, Medium, Condition, "wardd runs with more privilege than it needs",
 		"wardd found capabilities or the root user that it could not give up.",
-		"Start wardd by the unit of the release.", []string{"IEC 62443-4-2 CCSC 3"}},
+		"Start wardd by the unit of the release.", []string{"IEC 62443-4-2 CCSC 3", "FDA App. 1 B"}},
 }

@@ -17,7 +17,9 @@ import (
 var (
 	wellFormed = regexp.MustCompile(`^[a-z]+(\.[a-z]+(-[a-z]+)*)$`)
 	clause     = regexp.MustCompile(`^(IEC 62443-4-2 (CR|EDR|CCSC) \d+(\.\d+)?( RE\d)?|FDA App\. 1 [A-H])$`)
-	areas      = []string{"boot", "daemon", "identity", "ima", "journal", "link", "tpm", "update"}
+	technique  = regexp.MustCompile(`^T[01]\d{3}(\.\d{3})?$`)
+	// areas are the first words that a code may have.
+	areas = []string{"access", "boot", "daemon", "file", "identity", "ima", "journal", "link", "posture", "tpm", "update", "usb"}
 )
 
 // Verifies: SR-019
@@ -51,8 +53,10 @@ func TestCatalogue(t *testing.T) {
 				t.Errorf("%s: %q is not a sentence", d.Code, text)
 			}
 		}
-		if len(d.Clauses) == 0 {
-			t.Errorf("%s supports no clause", d.Code)
+		for _, source := range []string{"IEC 62443-4-2 ", "FDA App. 1 "} {
+			if !slices.ContainsFunc(d.Clauses, func(c string) bool { return strings.HasPrefix(c, source) }) {
+				t.Errorf("%s names no clause of %s", d.Code, source)
+			}
 		}
 		for _, c := range d.Clauses {
 			if !clause.MatchString(c) {
@@ -112,6 +116,46 @@ func TestEveryCodeIsCatalogued(t *testing.T) {
 	}
 	if len(seen) != len(All()) {
 		t.Errorf("%d constants and %d entries", len(seen), len(All()))
+	}
+}
+
+// A technique stands once, is of the form of its ids, and names codes of the
+// catalogue; each code's are sorted.
+//
+// Verifies: SR-061
+func TestTechniques(t *testing.T) {
+	seen, with := map[string]bool{}, 0
+	for _, row := range techniques {
+		if !technique.MatchString(row.id) || row.name == "" || len(row.codes) == 0 || seen[row.id] {
+			t.Errorf("technique %q %q stands twice, or has no name, no code or another form", row.id, row.name)
+		}
+		seen[row.id] = true
+		for i, c := range row.codes {
+			if _, ok := Lookup(c); !ok {
+				t.Errorf("%s names %s, which is not in the catalogue", row.id, c)
+			}
+			if slices.Contains(row.codes[:i], c) {
+				t.Errorf("%s names %s twice", row.id, c)
+			}
+		}
+	}
+	for _, d := range All() {
+		ids := Techniques(d.Code)
+		if len(ids) > 0 {
+			with++
+		}
+		if !slices.IsSortedFunc(ids, func(a, b Technique) int { return strings.Compare(a.ID, b.ID) }) {
+			t.Errorf("%s: %v is not sorted", d.Code, ids)
+		}
+	}
+	if with < 50 {
+		t.Errorf("%d codes have a technique: too few to be the whole table", with)
+	}
+	if got := Techniques(LinkServerNotYetValid); len(got) != 0 {
+		t.Errorf("a clock that is wrong is no attack: %v", got)
+	}
+	if got := (Technique{ID: "T1562.010"}).Address(); got != "https://attack.mitre.org/techniques/T1562/010/" {
+		t.Errorf("address %s", got)
 	}
 }
 

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"bytes"
-	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -11,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sort"
 
 	"ward/internal/format/pcr"
 )
@@ -100,7 +100,7 @@ func Choose(approvals []Approval, bank pcr.Algorithm, values pcr.Values) (Approv
 // NewestFirst sorts approvals by the release that they are of, the newest first.
 func NewestFirst(approvals []Approval) []Approval {
 	sorted := slices.Clone(approvals)
-	slices.SortStableFunc(sorted, func(x, y Approval) int { return cmp.Compare(y.AtMost, x.AtMost) })
+	sort.SliceStable(sorted, func(x, y int) bool { return sorted[x].AtMost > sorted[y].AtMost })
 	return sorted
 }
 

@@ -18,8 +18,12 @@ const (
 // CounterSize is the size of a counter in bytes.
 const CounterSize = 8
 
-// HandleRollback is the NV index of the anti-rollback counter (docs/tpm.md).
-const HandleRollback uint32 = 0x01801000
+// NV indexes of Ward's counters (docs/tpm.md): against rollback, and the journal's.
+const (
+	HandleRollback       uint32 = 0x01801000
+	HandleJournal        uint32 = 0x01801001
+	HandleJournalDurable uint32 = 0x01801002
+)
 
 // Index is the public area of an NV index with SHA-256 names.
 type Index struct {
@@ -57,4 +61,19 @@ func RollbackCounter(key Key) Index {
 		Policy:     write[:],
 		Size:       CounterSize,
 	}
+}
+
+// JournalCounter is one of the journal's two counters. The everyday one is
+// orderly: the TPM keeps it in memory and writes it at shutdown, so it does not
+// wear, and jumps ahead after a power cut; the durable one is written at every
+// step. Both take their own authorisation value for reading and stepping.
+func JournalCounter(durable bool) Index {
+	index := Index{
+		Handle: HandleJournal, Size: CounterSize,
+		Attributes: AuthWrite | AuthRead | OwnerRead | Counter | NoDA | Orderly,
+	}
+	if durable {
+		index.Handle, index.Attributes = HandleJournalDurable, index.Attributes&^Orderly
+	}
+	return index
 }

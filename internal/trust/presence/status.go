@@ -29,6 +29,10 @@ const (
 	maxCapabilities = 32
 )
 
+// MaxKeys bounds the fleet's keys that a status names; a device that accepts more
+// names none.
+const MaxKeys = 32
+
 // Status is a birth, a farewell or a last will. Session grows by one with each
 // start of the daemon; Epoch is the number of the journal's life.
 type Status struct {
@@ -41,6 +45,7 @@ type Status struct {
 	Release           string     `json:"release,omitempty"`           // version of the signed release, empty if not known
 	Version           string     `json:"version,omitempty"`           // version of wardd
 	Capabilities      []string   `json:"capabilities,omitempty"`      // what this device can tell
+	Keys              []string   `json:"keys,omitempty"`              // of a birth: the fleet's receipt and challenge keys that the device accepts (trust/rotation.Hint)
 	WorryAfterSeconds int        `json:"worryAfterSeconds,omitempty"` // silence after which the fleet should worry
 	Time              *time.Time `json:"time,omitempty"`              // the device's wall clock; a last will has none
 }
@@ -99,7 +104,10 @@ func (s Status) check() error {
 	if len(s.Capabilities) > maxCapabilities {
 		return fmt.Errorf("%d capabilities, want at most %d", len(s.Capabilities), maxCapabilities)
 	}
-	for _, text := range append([]string{s.Boot, s.Release, s.Version}, s.Capabilities...) {
+	if len(s.Keys) > MaxKeys {
+		return fmt.Errorf("%d keys, want at most %d", len(s.Keys), MaxKeys)
+	}
+	for _, text := range append(append([]string{s.Boot, s.Release, s.Version}, s.Capabilities...), s.Keys...) {
 		if len(text) > maxText {
 			return fmt.Errorf("text of %d bytes, want at most %d", len(text), maxText)
 		}

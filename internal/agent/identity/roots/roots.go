@@ -34,24 +34,24 @@ const (
 func Read(dir string) ([]*x509.Certificate, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.pem"))
 	if err != nil {
-		return nil, fmt.Errorf("read fleet roots: %w", err)
+		return nil, fmt.Errorf("read roots: %w", err)
 	}
 	var all []*x509.Certificate
 	for _, f := range files {
 		text, err := anchors.Read(f, maxFile)
 		if err != nil {
-			return nil, fmt.Errorf("read fleet roots: %s: %w", f, err)
+			return nil, fmt.Errorf("read roots: %s: %w", f, err)
 		}
 		certs, err := parse(text)
 		if err != nil {
-			return nil, fmt.Errorf("read fleet roots: %s: %w", f, err)
+			return nil, fmt.Errorf("read roots: %s: %w", f, err)
 		}
 		if all = append(all, certs...); len(all) > maxImage {
-			return nil, fmt.Errorf("read fleet roots: more than %d certificates in %s", maxImage, dir)
+			return nil, fmt.Errorf("read roots: more than %d certificates in %s", maxImage, dir)
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("read fleet roots: no certificate in %s: %w", filepath.Join(dir, "*.pem"), fs.ErrNotExist)
+		return nil, fmt.Errorf("read roots: no certificate in %s: %w", filepath.Join(dir, "*.pem"), fs.ErrNotExist)
 	}
 	return all, nil
 }

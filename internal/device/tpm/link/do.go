@@ -11,37 +11,42 @@ import (
 // the TPM answers; until then the TPM is not given to anybody else, and those
 // who wait get ErrTimeout at their own deadlines.
 func Do[T any](ctx context.Context, l *Link, what string, operation func(*Channel) (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
+	// An operation that was given up writes to a value that nobody reads any more.
+	value := new(T)
+	err := l.do(ctx, what, func(c *Channel) (err error) {
+		*value, err = operation(c)
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, err
 	}
-	var none T
+	return *value, nil
+}
+
+// do is Do without the value: one piece of code for all kinds of them.
+func (l *Link) do(ctx context.Context, what string, operation func(*Channel) error) error {
 	ctx, cancel := context.WithTimeout(ctx, l.bound)
 	defer cancel()
 	select {
 	case l.slot <- struct{}{}:
 	case <-ctx.Done():
-		return none, fmt.Errorf("%s: %w", what, ended(ctx.Err()))
+		return fmt.Errorf("%s: %w", what, ended(ctx.Err()))
 	}
-	done := make(chan result, 1)
+	done := make(chan error, 1)
 	go func() {
 		defer func() { <-l.slot }()
-		var r result
 		c := &Channel{link: l, ctx: ctx}
-		r.err = c.guarded(func() (err error) {
-			r.value, err = operation(c)
-			return err
-		})
-		done <- r
+		done <- c.guarded(func() error { return operation(c) })
 	}()
 	select {
-	case r := <-done:
-		if r.err != nil {
-			return none, fmt.Errorf("%s: %w", what, Named(r.err))
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, Named(err))
 		}
-		return r.value, nil
+		return nil
 	case <-ctx.Done():
-		return none, fmt.Errorf("%s: %w", what, ended(ctx.Err()))
+		return fmt.Errorf("%s: %w", what, ended(ctx.Err()))
 	}
 }
 

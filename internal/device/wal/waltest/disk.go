@@ -1,11 +1,15 @@
-// Package waltest is a disk for the tests of package wal: it can fail at any
-// operation, and it can lose power, after which only what was synced is there
-// for sure and of the rest an arbitrary part.
+// Package waltest is a disk for the tests of package wal. It logs every
+// operation and can fail at any; of a power cut it can give an arbitrary outcome
+// (PowerCut) or list the outcomes one by one (Cuts). What it promises is what
+// fsync(2) and POSIX promise and no more: README.md of package wal, "The disk
+// that is assumed".
 package waltest
 
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"maps"
@@ -19,19 +23,81 @@ import (
 // ErrInjected is the fault.
 var ErrInjected = errors.New("injected fault")
 
+// Op is one operation that changes something, or was to.
+type Op struct {
+	Kind     string // "create", "write", "sync", "rename", "remove", "syncdir"
+	Name, To string
+	Offset   int64
+	Bytes    int // written
+	Err      error
+}
+
+func (o Op) String() string {
+	s := o.Kind
+	switch o.Kind {
+	case "write":
+		s += fmt.Sprintf(" %s: %d bytes at %d", o.Name, o.Bytes, o.Offset)
+	case "rename":
+		s += " " + o.Name + " to " + o.To
+	case "syncdir":
+	default:
+		s += " " + o.Name
+	}
+	if o.Err != nil {
+		s += ": " + o.Err.Error()
+	}
+	return s
+}
+
 // Disk is a folder on a disk that can fail.
 type Disk struct {
-	mu    sync.Mutex
-	rnd   *rand.Rand
-	names map[string]*inode // as programs see them
-	kept  map[string]*inode // as they are after a power cut
-	fail  func(op string) bool
-	fault error
+	mu      sync.Mutex
+	rnd     *rand.Rand
+	names   map[string]*inode // as programs see them
+	kept    map[string]*inode // as the disk has them, before changes
+	changes []*change         // of names since the folder was synced, in order
+	fail    func(op string) bool
+	reads   func(op, name string) bool
+	fault   error
+	log     []Op
+	watch   func(Op)
+}
+
+// fate says what a power cut does to a write.
+type fate int
+
+const (
+	loose  fate = iota // not synced: there or not
+	lost               // a sync of it failed: there or not, and no later sync helps
+	synced             // there
+)
+
+// change of names that is not synced: from goes, to comes.
+type change struct {
+	from, to string
+	i        *inode
+}
+
+func (c *change) apply(names map[string]*inode) {
+	if c.from != "" {
+		delete(names, c.from)
+	}
+	if c.to != "" {
+		names[c.to] = c.i
+	}
 }
 
 type inode struct {
-	live   []byte // as programs see it
-	synced []byte // as it is for sure after a power cut
+	name   string   // the newest
+	live   []byte   // as programs see it
+	base   []byte   // as the disk has it, before writes
+	writes []*write // in order
+}
+
+type write struct {
+	off  int64
+	data []byte
+	fate fate
 }
 
 // New makes an empty disk; seed decides what a power cut leaves.
@@ -40,127 +106,176 @@ func New(seed uint64) *Disk {
 }
 
 // Break makes operations fail from now on with fault (ErrInjected when nil).
-// fail is asked before everything that changes something: "create", "write",
-// "sync", "rename", "remove", "syncdir"; a true answer makes it fail, a write
-// after a random part of it.
+// fail is asked before everything that changes something, with the kind of Op;
+// a true answer makes it fail, a write after a random part of it.
 func (d *Disk) Break(fault error, fail func(op string) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fault, d.fail = fault, fail
 }
 
-// Mend ends what Break began.
-func (d *Disk) Mend() { d.Break(nil, nil) }
+// BreakReads makes reading fail with fault: "list", "open", "size", "read".
+func (d *Disk) BreakReads(fault error, fail func(op, name string) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault, d.reads = fault, fail
+}
 
+// Mend ends what Break and BreakReads began.
+func (d *Disk) Mend() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault, d.fail, d.reads = nil, nil, nil
+}
+
+// Watch has f called behind every operation, with the disk as it is then; nil
+// ends it.
+func (d *Disk) Watch(f func(Op)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watch = f
+}
+
+// Log is every operation since the disk was made.
+func (d *Disk) Log() []Op { d.mu.Lock(); defer d.mu.Unlock(); return slices.Clip(d.log) }
+
+// fails decides whether an operation fails.
 func (d *Disk) fails(op string) error {
-	switch {
-	case d.fail == nil || !d.fail(op):
+	if d.fail == nil || !d.fail(op) {
 		return nil
-	case d.fault != nil:
+	}
+	return d.injected()
+}
+
+func (d *Disk) readFails(op, name string) error {
+	if d.reads == nil || !d.reads(op, name) {
+		return nil
+	}
+	return d.injected()
+}
+
+func (d *Disk) injected() error {
+	if d.fault != nil {
 		return d.fault
 	}
 	return ErrInjected
 }
 
-// PowerCut returns the disk as it is after the power was cut: names as of the
-// last sync of the folder or newer, contents as of their last sync with an
-// arbitrary part of what was written since, sector by sector.
-func (d *Disk) PowerCut() *Disk {
+// do carries an operation out, logs it, and tells who watches.
+func (d *Disk) do(op Op, act func(op *Op) error) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	after := New(d.rnd.Uint64())
-	names := d.kept
-	if d.rnd.IntN(2) == 0 {
-		names = d.names
+	op.Err = act(&op)
+	d.log = append(d.log, op)
+	watch := d.watch
+	d.mu.Unlock()
+	if watch != nil {
+		watch(op)
 	}
-	for name, i := range names {
-		content := d.torn(i)
-		after.names[name] = &inode{live: content, synced: bytes.Clone(content)}
-	}
-	after.kept = maps.Clone(after.names)
-	return after
-}
-
-// sector is what a disk writes as a whole.
-const sector = 512
-
-func (d *Disk) torn(i *inode) []byte {
-	if d.rnd.IntN(3) == 0 {
-		return bytes.Clone(i.live)
-	}
-	out := bytes.Clone(i.synced)
-	if n := len(i.live); n > len(out) && d.rnd.IntN(2) == 0 {
-		out = append(out, make([]byte, n-len(out))...) // the length came through, zeros for the rest
-	}
-	for off := 0; off < len(out); off += sector {
-		end := min(off+sector, len(out))
-		if d.rnd.IntN(2) == 0 && off < len(i.live) {
-			copy(out[off:end], i.live[off:min(end, len(i.live))])
-		}
-	}
-	copy(out, i.synced[:min(len(i.synced), len(out))]) // appending never changes what was synced
-	return out
+	return op.Err
 }
 
 // List implements wal.FS.
 func (d *Disk) List() ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.readFails("list", ""); err != nil {
+		return nil, err
+	}
 	return slices.Sorted(maps.Keys(d.names)), nil
 }
 
 // Open implements wal.FS.
 func (d *Disk) Open(name string, create bool) (wal.File, error) {
+	if create {
+		return d.create(name)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.readFails("open", name); err != nil {
+		return nil, err
+	}
 	i, ok := d.names[name]
-	switch {
-	case create && ok:
-		return nil, &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
-	case !create && !ok:
+	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-	case create:
-		if err := d.fails("create"); err != nil {
-			return nil, err
-		}
-		i = &inode{}
-		d.names[name] = i
 	}
 	return &file{d, i}, nil
 }
 
+func (d *Disk) create(name string) (wal.File, error) {
+	i := &inode{name: name}
+	err := d.do(Op{Kind: "create", Name: name}, func(*Op) error {
+		if _, ok := d.names[name]; ok {
+			return &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
+		}
+		if err := d.fails("create"); err != nil {
+			return err
+		}
+		d.change(&change{to: name, i: i})
+		return nil
+	})
+	return &file{d, i}, err
+}
+
+func (d *Disk) change(c *change) {
+	c.apply(d.names)
+	d.changes = append(d.changes, c)
+}
+
 // Rename implements wal.FS.
 func (d *Disk) Rename(from, to string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.fails("rename"); err != nil {
-		return err
-	}
-	d.names[to] = d.names[from]
-	delete(d.names, from)
-	return nil
+	return d.do(Op{Kind: "rename", Name: from, To: to}, func(*Op) error {
+		i, ok := d.names[from]
+		if !ok {
+			return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrNotExist}
+		}
+		if err := d.fails("rename"); err != nil {
+			return err
+		}
+		i.name = to
+		d.change(&change{from: from, to: to, i: i})
+		return nil
+	})
 }
 
 // Remove implements wal.FS.
 func (d *Disk) Remove(name string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.fails("remove"); err != nil {
-		return err
-	}
-	delete(d.names, name)
-	return nil
+	return d.do(Op{Kind: "remove", Name: name}, func(*Op) error {
+		if _, ok := d.names[name]; !ok {
+			return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
+		}
+		if err := d.fails("remove"); err != nil {
+			return err
+		}
+		d.change(&change{from: name})
+		return nil
+	})
 }
 
-// Sync implements wal.FS.
+// Sync implements wal.FS. One that fails leaves the names to a later one, as a
+// file system's own journal does.
 func (d *Disk) Sync() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.fails("syncdir"); err != nil {
-		return err
+	return d.do(Op{Kind: "syncdir"}, func(*Op) error {
+		if err := d.fails("syncdir"); err != nil {
+			return err
+		}
+		for _, c := range d.changes {
+			c.apply(d.kept)
+		}
+		d.changes = nil
+		return nil
+	})
+}
+
+// after is the fate after a sync: one that fails marks what it could not write
+// clean, as kernels do, so that no later one writes it.
+func (f fate) after(err error) fate {
+	switch {
+	case f != loose:
+		return f
+	case err != nil:
+		return lost
 	}
-	d.kept = maps.Clone(d.names)
-	return nil
+	return synced
 }
 
 // Corrupt flips a bit of a file, as a worn cell or an attacker does.
@@ -174,7 +289,11 @@ func (d *Disk) Corrupt(name string, offset int) {
 func (d *Disk) Put(name string, content []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	i := &inode{live: bytes.Clone(content), synced: bytes.Clone(content)}
+	d.put(name, content)
+}
+
+func (d *Disk) put(name string, content []byte) {
+	i := &inode{name: name, live: bytes.Clone(content), base: bytes.Clone(content)}
 	d.names[name], d.kept[name] = i, i
 }
 
@@ -185,6 +304,21 @@ func (d *Disk) Content(name string) []byte {
 	return bytes.Clone(d.names[name].live)
 }
 
+var hashSeed = maphash.MakeSeed()
+
+// Hash tells disks apart by the names and contents that programs see.
+func (d *Disk) Hash() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var h maphash.Hash
+	h.SetSeed(hashSeed)
+	for _, name := range slices.Sorted(maps.Keys(d.names)) {
+		fmt.Fprintf(&h, "%s %d\n", name, len(d.names[name].live))
+		h.Write(d.names[name].live)
+	}
+	return h.Sum64()
+}
+
 type file struct {
 	d *Disk
 	i *inode
@@ -193,6 +327,9 @@ type file struct {
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if err := f.d.readFails("read", f.i.name); err != nil {
+		return 0, err
+	}
 	if off >= int64(len(f.i.live)) {
 		return 0, io.EOF
 	}
@@ -203,36 +340,54 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-func (f *file) WriteAt(p []byte, off int64) (int, error) {
-	f.d.mu.Lock()
-	defer f.d.mu.Unlock()
-	err := f.d.fails("write")
-	if err != nil {
-		p = p[:f.d.rnd.IntN(len(p)+1)]
+func (f *file) WriteAt(p []byte, off int64) (n int, err error) {
+	err = f.d.do(Op{Kind: "write", Name: f.i.name, Offset: off}, func(op *Op) error {
+		err := f.d.fails("write")
+		if err != nil {
+			p = p[:f.d.rnd.IntN(len(p)+1)]
+		}
+		f.i.live = overlay(f.i.live, p, off)
+		if len(p) > 0 {
+			f.i.writes = append(f.i.writes, &write{off: off, data: bytes.Clone(p)})
+		}
+		op.Bytes, n = len(p), len(p)
+		return err
+	})
+	return n, err
+}
+
+// overlay puts p over b at an offset, with zeros before it if need be.
+func overlay(b, p []byte, off int64) []byte {
+	if grow := off + int64(len(p)) - int64(len(b)); grow > 0 {
+		b = append(b, make([]byte, grow)...)
 	}
-	if grow := off + int64(len(p)) - int64(len(f.i.live)); grow > 0 {
-		f.i.live = append(f.i.live, make([]byte, grow)...)
-	}
-	copy(f.i.live[off:], p)
-	return len(p), err
+	copy(b[off:], p)
+	return b
 }
 
 func (f *file) Size() (int64, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if err := f.d.readFails("size", f.i.name); err != nil {
+		return 0, err
+	}
 	return int64(len(f.i.live)), nil
 }
 
 // Sync makes the content durable; one that fails loses, as kernels do, what
 // could not be written, for good.
 func (f *file) Sync() error {
-	f.d.mu.Lock()
-	defer f.d.mu.Unlock()
-	if err := f.d.fails("sync"); err != nil {
+	return f.d.do(Op{Kind: "sync", Name: f.i.name}, func(*Op) error {
+		err := f.d.fails("sync")
+		for _, w := range f.i.writes {
+			w.fate = w.fate.after(err)
+		}
+		for len(f.i.writes) > 0 && f.i.writes[0].fate == synced {
+			f.i.base = overlay(f.i.base, f.i.writes[0].data, f.i.writes[0].off)
+			f.i.writes = f.i.writes[1:]
+		}
 		return err
-	}
-	f.i.synced = bytes.Clone(f.i.live)
-	return nil
+	})
 }
 
 func (f *file) Close() error { return nil }

@@ -40,8 +40,9 @@ export CGO_ENABLED = "0"
 GO_LINKSHARED = ""
 GO_LDFLAGS = '-ldflags="-buildid= -X ward/internal/daemon.version=${PV}"'
 GOBUILDFLAGS:remove = "-buildmode=pie"
-# HTTP/2 is left out, as in the Makefile.
-GOBUILDFLAGS:append = " -tags nethttpomithttp2"
+# HTTP/2 is left out, and what carries the connection is compiled small, as in the
+# Makefile.
+GOBUILDFLAGS:append = " -tags nethttpomithttp2 -gcflags=net=-l -gcflags=net/http=-l -gcflags=crypto/tls=-l -gcflags=github.com/...=-l"
 
 do_install() {
     install -D -m 0755 ${B}/${GO_BUILD_BINDIR}/wardd ${D}${sbindir}/wardd

@@ -1,4 +1,7 @@
-package lab
+// Package stage is one device with its release, a real broker and the real backend:
+// what a drill and the device's tests play on. It boots the device, asks it at the
+// bedside, and waits for what the fleet hears of it.
+package stage
 
 import (
 	"context"
@@ -23,14 +26,14 @@ import (
 // DeviceID is the serial number of the lab's device.
 const DeviceID = "pump-0001"
 
-// alertTime bounds how long an alert may take before a drill fails; budgets are
+// AlertTime bounds how long an alert may take before a drill fails; budgets are
 // measured, not tested.
-const alertTime = 60 * time.Second
+const AlertTime = 60 * time.Second
 
 // Stage is a device with its release, a broker and a fleet backend: what a
 // drill plays on.
 type Stage struct {
-	*Lab
+	*works.Works
 	Image     *image.Image
 	Manifest  []byte
 	Device    *vm.Device
@@ -38,22 +41,22 @@ type Stage struct {
 	Registrar *backend.Registrar
 	Fleet     *backend.Fleet
 
-	dir  string
-	vm   *vm.VM
-	used bool // the device was up at least once
+	Folder string
+	VM     *vm.VM
+	Used   bool // the device was up at least once
 }
 
-// SetStage builds what is not cached, manufactures a device and starts broker
+// Set builds what is not cached, manufactures a device and starts broker
 // and backend. Close takes everything down again.
-func (l *Lab) SetStage(ctx context.Context) (*Stage, error) {
-	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
+func Set(ctx context.Context, w *works.Works) (*Stage, error) {
+	if err := os.MkdirAll(w.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(l.Dir, "run-")
+	dir, err := os.MkdirTemp(w.Dir, "run-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{Lab: l, dir: dir}
+	s := &Stage{Works: w, Folder: dir}
 	if err := s.set(ctx); err != nil {
 		s.Close()
 		return nil, err
@@ -74,7 +77,7 @@ func (s *Stage) set(ctx context.Context) error {
 	}
 	s.Line.Say("release", "manifest signed (%d bytes), in %.1f s", len(s.Manifest), time.Since(begun).Seconds())
 	begun = time.Now()
-	if s.Device, err = s.Manufacture(ctx, s.Image, s.Manifest, filepath.Join(s.dir, "device"), DeviceID); err != nil {
+	if s.Device, err = s.Manufacture(ctx, s.Image, s.Manifest, filepath.Join(s.Folder, "device"), DeviceID); err != nil {
 		return fmt.Errorf("manufacture device: %w", err)
 	}
 	s.Line.Say("factory", "TPM made, keys of %s of %s made in it, volumes sealed to it, in %.1f s", DeviceID, works.Tenant, time.Since(begun).Seconds())
@@ -82,44 +85,44 @@ func (s *Stage) set(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.Broker, err = backend.StartBroker(ctx, s.PKI, backend.BrokerConfig{Dir: filepath.Join(s.dir, "broker"), Tenant: works.Tenant, Devices: []string{DeviceID}}); err != nil {
+	if s.Broker, err = backend.StartBroker(ctx, s.PKI, backend.BrokerConfig{Dir: filepath.Join(s.Folder, "broker"), Tenant: works.Tenant, Devices: []string{DeviceID}}); err != nil {
 		return err
 	}
 	if err := s.startRegistrar(ctx, program); err != nil {
 		return err
 	}
-	next, err := s.nextImage(ctx, nextText)
+	next, err := s.NextImage(ctx, NextText)
 	if err != nil {
 		return err
 	}
 	nextManifest, err := s.Release(ctx, next)
-	if err = errors.Join(err, os.WriteFile(s.file("next.dsse"), nextManifest, 0o644)); err != nil {
+	if err = errors.Join(err, os.WriteFile(s.File("next.dsse"), nextManifest, 0o644)); err != nil {
 		return err
 	}
-	released := backend.Released{Devices: s.devices(), Manifests: []string{s.file("release.dsse"), s.file("next.dsse")}, Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.file("release.pem")}
-	if s.Fleet, err = backend.StartFleet(s.PKI, program, s.Broker.Address(), s.dir, released); err != nil {
+	released := backend.Released{Devices: s.Devices(), Manifests: []string{s.File("release.dsse"), s.File("next.dsse")}, Baseline: filepath.Join(s.Image.RootTree, golden.BaselineFile), Key: s.File("release.pem")}
+	if s.Fleet, err = backend.StartFleet(s.PKI, program, s.Broker.Address(), s.Folder, released); err != nil {
 		return err
 	}
 	s.Line.Say("fleet", "mosquitto on 127.0.0.1:%d (TLS 1.3, client certificates, access list), registrar on :%d, wardfleet listens and asks", s.Broker.Port, s.Registrar.Port)
 	return nil
 }
 
-func (s *Stage) devices() string         { return s.file("devices") }
-func (s *Stage) file(name string) string { return filepath.Join(s.dir, name) }
+func (s *Stage) Devices() string         { return s.File("devices") }
+func (s *Stage) File(name string) string { return filepath.Join(s.Folder, name) }
 
 // AK is the file of the device's attestation key, the public part.
-func (s *Stage) AK() string { return filepath.Join(s.dir, "device", works.AKFile) }
+func (s *Stage) AK() string { return filepath.Join(s.Folder, "device", works.AKFile) }
 
 // Boot boots the device with the kernel image that lies on its disk and waits
 // until its system is up.
 func (s *Stage) Boot(ctx context.Context) error {
-	m, err := s.Start(ctx, s.vmConfig())
-	s.vm = m
-	s.used = s.used || err == nil
+	m, err := s.Start(ctx, s.VMConfig())
+	s.VM = m
+	s.Used = s.Used || err == nil
 	return err
 }
 
-func (s *Stage) vmConfig() vm.Config {
+func (s *Stage) VMConfig() vm.Config {
 	return vm.Config{Device: s.Device, Firmware: s.Image.Firmware, BrokerPort: s.Broker.Port, RegistrarPort: s.Registrar.Port, Serial: DeviceID}
 }
 
@@ -132,13 +135,13 @@ func (s *Stage) PutKernel(ctx context.Context, file string) error {
 func (s *Stage) PowerOff(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, works.StopTime)
 	defer cancel()
-	return s.vm.Shutdown(ctx)
+	return s.VM.Shutdown(ctx)
 }
 
 // Close stops everything and removes the device.
 func (s *Stage) Close() {
-	if s.vm != nil {
-		s.vm.Kill()
+	if s.VM != nil {
+		s.VM.Kill()
 	}
 	if s.Fleet != nil {
 		s.Fleet.Stop()
@@ -149,7 +152,7 @@ func (s *Stage) Close() {
 	if s.Broker != nil {
 		s.Broker.Stop()
 	}
-	os.RemoveAll(s.dir)
+	os.RemoveAll(s.Folder)
 }
 
 // Verdict is what a device reports about its boot.
@@ -167,13 +170,13 @@ type Verdict struct {
 
 // AwaitVerdict waits for the verdict of a boot.
 func (s *Stage) AwaitVerdict(ctx context.Context, mark int) (ingest.Received, Verdict, error) {
-	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	ctx, cancel := context.WithTimeout(ctx, AlertTime)
 	defer cancel()
 	r, err := s.Fleet.Await(ctx, mark, "the verdict on the boot", func(r ingest.Received) bool {
 		return r.Kind == ingest.KindEvent && r.Event.Type == event.BootVerdict
 	})
 	if err != nil {
-		return r, Verdict{}, s.explain(err)
+		return r, Verdict{}, s.Explain(err)
 	}
 	var v Verdict
 	if err := json.Unmarshal(r.Event.Report, &v); err != nil {
@@ -185,21 +188,21 @@ func (s *Stage) AwaitVerdict(ctx context.Context, mark int) (ingest.Received, Ve
 // AwaitAttested waits for what the fleet itself says of the device, from quotes
 // that answer its question.
 func (s *Stage) AwaitAttested(ctx context.Context, mark int) (ingest.Received, error) {
-	return s.await(ctx, mark, "the fleet's own verdict", func(r ingest.Received) bool {
+	return s.Await(ctx, mark, "the fleet's own verdict", func(r ingest.Received) bool {
 		return r.Kind == ingest.KindVerdict && r.Verdict.Asked
 	})
 }
 
 // AwaitBirth waits until the device is connected.
 func (s *Stage) AwaitBirth(ctx context.Context, mark int) (ingest.Received, error) {
-	return s.await(ctx, mark, "the device's birth", func(r ingest.Received) bool {
+	return s.Await(ctx, mark, "the device's birth", func(r ingest.Received) bool {
 		return r.Kind == ingest.KindStatus && r.Status.State == presence.Online && !r.Retained
 	})
 }
 
 // AwaitFinding waits for an event or a statement of the fleet with a code.
 func (s *Stage) AwaitFinding(ctx context.Context, mark int, code, path string) (ingest.Received, error) {
-	return s.await(ctx, mark, code, func(r ingest.Received) bool {
+	return s.Await(ctx, mark, code, func(r ingest.Received) bool {
 		f := r.Finding
 		if r.Kind == ingest.KindEvent {
 			f = r.Event.Finding
@@ -208,18 +211,18 @@ func (s *Stage) AwaitFinding(ctx context.Context, mark int, code, path string) (
 	})
 }
 
-func (s *Stage) await(ctx context.Context, mark int, what string, fits func(ingest.Received) bool) (ingest.Received, error) {
-	ctx, cancel := context.WithTimeout(ctx, alertTime)
+func (s *Stage) Await(ctx context.Context, mark int, what string, fits func(ingest.Received) bool) (ingest.Received, error) {
+	ctx, cancel := context.WithTimeout(ctx, AlertTime)
 	defer cancel()
 	r, err := s.Fleet.Await(ctx, mark, what, fits)
-	return r, s.explain(err)
+	return r, s.Explain(err)
 }
 
-// explain adds the end of the device's console to an error.
-func (s *Stage) explain(err error) error {
-	if err == nil || s.vm == nil {
+// Explain adds the end of the device's console to an error.
+func (s *Stage) Explain(err error) error {
+	if err == nil || s.VM == nil {
 		return err
 	}
-	text := s.vm.Console()
+	text := s.VM.Console()
 	return errors.Join(err, fmt.Errorf("end of the device's console:\n%s", text[max(0, len(text)-3000):]))
 }

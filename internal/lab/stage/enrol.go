@@ -1,4 +1,4 @@
-package lab
+package stage
 
 import (
 	"context"
@@ -15,11 +15,11 @@ import (
 // startRegistrar starts the registrar, which registers the device when it enrols,
 // and writes what the fleet judges it by: the release, and who signs releases.
 func (s *Stage) startRegistrar(ctx context.Context, wardfleet string) error {
-	makers := s.file("makers")
-	err := errors.Join(os.MkdirAll(makers, 0o755), os.MkdirAll(s.devices(), 0o755), os.WriteFile(s.file("release.dsse"), s.Manifest, 0o644))
+	makers := s.File("makers")
+	err := errors.Join(os.MkdirAll(makers, 0o755), os.MkdirAll(s.Devices(), 0o755), os.WriteFile(s.File("release.dsse"), s.Manifest, 0o644))
 	for name, key := range map[string]any{"release.pem": s.PKI.Release.Public(), "policy.pem": s.PKI.Policy.Public()} {
 		text, encodeErr := pki.PublicPEM(key)
-		err = errors.Join(err, encodeErr, os.WriteFile(s.file(name), text, 0o644))
+		err = errors.Join(err, encodeErr, os.WriteFile(s.File(name), text, 0o644))
 	}
 	for _, name := range []string{"swtpm-localca-rootca-cert.pem", "issuercert.pem"} {
 		cert, readErr := os.ReadFile(filepath.Join(s.Dir, "tpm-maker", "state", name))
@@ -29,7 +29,7 @@ func (s *Stage) startRegistrar(ctx context.Context, wardfleet string) error {
 		return fmt.Errorf("set up registrar: %w", err)
 	}
 	s.Registrar, err = backend.StartRegistrar(ctx, s.PKI, wardfleet, backend.RegistrarConfig{
-		Tenant: works.Tenant, Dir: s.file("registrar"), Devices: s.devices(), Makers: makers, PolicyKey: s.file("policy.pem"), Serials: []string{DeviceID},
+		Tenant: works.Tenant, Dir: s.File("registrar"), Devices: s.Devices(), Makers: makers, PolicyKey: s.File("policy.pem"), Serials: []string{DeviceID},
 	})
 	return err
 }

@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"ward/internal/agent/anchor"
+	"ward/internal/agent/identity/idstore"
+	"ward/internal/agent/journal"
+	"ward/internal/agent/localapi"
+	"ward/internal/device/bootclock"
+	"ward/internal/device/tpm"
+	"ward/internal/format/pcr"
+	"ward/internal/trust/checkpoint"
+)
+
+// assembleAnchor makes the role that ties the record to the TPM.
+func (d *daemon) assembleAnchor(chip *tpm.Lazy, boot *bootState) *anchor.Anchor {
+	a := anchor.New(anchor.Config{
+		Source: d.source, Boot: d.boot, Monotonic: bootclock.Now,
+		Counter: counters{chip: chip, store: idstore.Open(d.config.Paths.State), unkept: d.unkept},
+		Journal: durable{d.journal}, Recorder: d.recorder, Replaced: d.replaced,
+		Judged: func(ctx context.Context) (pcr.Digest, error) {
+			s, err := boot.attester.Judged(ctx)
+			return s.Quoted, err
+		},
+		Alive: d.alive("anchor"), Log: d.log.With("role", "anchor"),
+	})
+	d.add("anchor", slowBound, a.Run)
+	return a
+}
+
+// durable is the journal as far as no power cut takes it away.
+type durable struct{ *journal.Journal }
+
+func (j durable) Durable() (epoch, sequence uint64) {
+	s := j.Status()
+	return s.Epoch, s.Durable
+}
+
+// counters are the journal's counters, by the value that manufacture gave them.
+type counters struct {
+	chip   *tpm.Lazy
+	store  *idstore.Store
+	unkept error
+}
+
+// Key is the attestation key. A journal in memory is none to anchor: what its
+// checkpoints would use up of the counters would be missing in the next one.
+func (c counters) Key(ctx context.Context) (*ecdsa.PublicKey, error) {
+	if c.unkept != nil {
+		return nil, fmt.Errorf("the journal is in memory only: %w", c.unkept)
+	}
+	return c.chip.AttestationKey(ctx)
+}
+
+func (c counters) auth() ([]byte, error) {
+	auth, err := c.store.Auth("journal")
+	if errors.Is(err, idstore.ErrNone) {
+		return nil, fmt.Errorf("this device has no journal counters, it was not manufactured: %w", err)
+	}
+	return auth, err
+}
+
+func (c counters) Certify(ctx context.Context, counter checkpoint.Counter, qualifying [32]byte) (attest, signature []byte, err error) {
+	auth, err := c.auth()
+	if err != nil {
+		return nil, nil, err
+	}
+	index, _ := counter.Index()
+	certified, err := tpm.With(c.chip, func(t *tpm.TPM) (tpm.Certification, error) {
+		return t.CertifyCounter(ctx, index, auth, qualifying)
+	})
+	return certified.Attest, certified.Signature, err
+}
+
+func (c counters) Step(ctx context.Context, counter checkpoint.Counter) error {
+	auth, err := c.auth()
+	if err != nil {
+		return err
+	}
+	index, _ := counter.Index()
+	_, err = tpm.With(c.chip, func(t *tpm.TPM) (uint64, error) { return t.Increment(ctx, index, auth) })
+	return err
+}
+
+// takeCheckpoint is the role as the local socket asks it.
+func takeCheckpoint(a *anchor.Anchor) localapi.Action {
+	return localapi.TakeCheckpoint(func(ctx context.Context) (json.RawMessage, error) {
+		record, err := a.Take(ctx)
+		switch {
+		case errors.Is(err, anchor.ErrTooSoon):
+			err = localapi.Refuse(http.StatusTooManyRequests, "%v", err)
+		case err != nil:
+			err = localapi.Refuse(http.StatusServiceUnavailable, "no checkpoint could be taken: %v", err)
+		}
+		return record, err
+	})
+}
+
+func describeAnchor(s anchor.Status) *localapi.Anchor {
+	out := &localapi.Anchor{Anchored: s.Anchored, Missing: s.Missing}
+	if l := s.Last; l != nil {
+		out.Counter, out.Value, out.Record = string(l.Counter), l.Value, l.Record
+		out.AgeMS = (bootclock.Now() - l.At).Milliseconds()
+	}
+	return out
+}
