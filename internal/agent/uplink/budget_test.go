@@ -1,10 +1,10 @@
 package uplink_test
 
 import (
-	"encoding/json"
+	"bytes"
 	"fmt"
+	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -23,8 +23,8 @@ const (
 
 func (m *memory) grave(t testing.TB) {
 	t.Helper()
-	f := finding.New(finding.IMAUnknownFile, "something ran")
-	if err := m.Record(t.Context(), event.Event{Type: event.FindingIncident, Subject: "test", Severity: finding.Critical, Finding: &f}); err != nil {
+	f := finding.New(finding.IMAChangedFile, "something ran")
+	if err := m.Record(t.Context(), event.Event{Type: event.FindingIncident, Subject: "test", Severity: f.Severity, Finding: &f}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -196,13 +196,17 @@ func TestIdleDay(t *testing.T) {
 		if before > allowed {
 			t.Errorf("the first day took %d bytes", before)
 		}
-		report, err := json.Marshal(map[string]string{"attest": strings.Repeat("x", 1200)})
+		golden, err := os.ReadFile("../../../docs/contract/event-journal-checkpoint.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkpoint, err := event.Parse(bytes.TrimSpace(golden))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 23 {
 			time.Sleep(time.Hour)
-			if err := m.Record(t.Context(), event.Event{Type: "ward.journal.checkpoint", Subject: "journal", Severity: finding.Info, Report: report}); err != nil {
+			if err := m.Record(t.Context(), event.Event{Type: checkpoint.Type, Subject: checkpoint.Subject, Severity: checkpoint.Severity, Report: checkpoint.Report}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -63,7 +63,7 @@ func (u *Uplink) dial(ctx context.Context, config *tls.Config, brokers []string)
 		u.config.Alive()
 		conn, err := u.config.Connect(ctx, mqtt.Options{
 			Broker: broker, Proxy: u.config.Proxy, ClientID: u.config.Device, TLS: config, KeepAlive: u.config.KeepAlive, Log: u.config.Log,
-			Will: &mqtt.Will{Topic: u.topic(presence.State), Payload: will, Retain: true}, MaxIncoming: maxIncoming,
+			Will: &mqtt.Will{Topic: u.topic(presence.State), Payload: will, Retain: true}, MaxIncoming: maxIncoming, MaxMessage: maxMessage,
 		})
 		if err == nil {
 			return &standing{conn, broker, rank, config}, false, nil

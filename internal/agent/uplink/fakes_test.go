@@ -148,8 +148,9 @@ type message struct {
 
 // net is brokers and a fleet behind them.
 type net struct {
-	t   testing.TB
-	key *ecdsa.PrivateKey
+	t     testing.TB
+	key   *ecdsa.PrivateKey
+	epoch uint64 // that receipts are for
 
 	mu        sync.Mutex
 	refuse    map[string]error // by broker: why a connection fails
@@ -178,7 +179,7 @@ func newNet(t testing.TB) *net {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &net{t: t, key: key, refuse: make(map[string]error), seen: make(map[uint64]int)}
+	return &net{t: t, key: key, epoch: 1, refuse: make(map[string]error), seen: make(map[uint64]int)}
 }
 
 func (n *net) connect(_ context.Context, o mqtt.Options) (uplink.Publisher, error) {
@@ -290,7 +291,7 @@ func (n *net) take(c *conn, m message) {
 }
 
 func (n *net) receipt(sequence uint64, head chain.Hash) mqtt.Message {
-	return n.sign(receipt.Receipt{Tenant: "acme", Device: "pump-1", Epoch: 1, Sequence: sequence, Head: head, Time: time.Now()}, n.key)
+	return n.sign(receipt.Receipt{Tenant: "acme", Device: "pump-1", Epoch: n.epoch, Sequence: sequence, Head: head, Time: time.Now()}, n.key)
 }
 
 func (n *net) sign(r receipt.Receipt, key *ecdsa.PrivateKey) mqtt.Message {

@@ -63,10 +63,10 @@ type session struct {
 func (s *session) run(ctx context.Context) error {
 	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer func() { s.u.lastSeen = time.Now() }()
 	if err := s.open(ctx); err != nil {
-		return err
+		return err // a broker that does not take the birth is no fleet that was seen
 	}
+	defer func() { s.u.lastSeen = time.Now() }()
 	s.cursor = s.u.config.Journal.Acknowledged()
 	s.patience, s.lastResend = firstResend, time.Now()
 	s.resend = time.NewTimer(s.patience)

@@ -22,6 +22,7 @@ import (
 	"ward/internal/format/dsse"
 	"ward/internal/trust/event"
 	"ward/internal/trust/presence"
+	"ward/internal/trust/receipt"
 )
 
 const (
@@ -60,6 +61,8 @@ const (
 	// of a signature. Of those that wait the oldest go first: a newer receipt says
 	// all that an older one does.
 	maxHeard = 100
+	// maxMessage bounds each of them, in bytes; 64 wait at most to be looked at.
+	maxMessage = receipt.MaxSize
 	// DefaultWorryAfter is the silence that the birth announces.
 	DefaultWorryAfter = 15 * time.Minute
 	subjectName       = "uplink"

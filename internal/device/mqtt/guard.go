@@ -103,12 +103,25 @@ type frame struct {
 	digits uint // bytes of the remaining length that were read
 	length int  // remaining length
 	left   int  // bytes of it that are still to come
+	lead   int  // of a PUBLISH: bytes of its topic's length that are still to come
+	topic  int  // its topic's length
+	most   int  // longest payload, bytes; 0 for MaxPayload
 
 	messages uint64 // PUBLISH packets that have begun
 }
 
 func (f *frame) watch(b []byte) error {
 	for len(b) > 0 {
+		if f.lead > 0 {
+			f.topic = f.topic<<8 | int(b[0])
+			b = b[1:]
+			f.lead--
+			f.left--
+			if f.lead == 0 && f.topic > f.left-idLength(f.kind) {
+				return fmt.Errorf("%w: message of %d bytes with a topic of %d", ErrProtocol, f.length, f.topic)
+			}
+			continue
+		}
 		if f.left > 0 {
 			n := min(f.left, len(b))
 			f.left -= n
@@ -129,26 +142,35 @@ func (f *frame) watch(b []byte) error {
 			}
 			continue
 		}
-		if err := checkPacket(f.kind, f.length); err != nil {
+		if err := checkPacket(f.kind, f.length, orDefault(f.most, MaxPayload)); err != nil {
 			return err
 		}
 		if f.kind>>4 == packetPublish {
 			f.messages++
+			f.lead, f.topic = 2, 0
 		}
 		f.left, f.begun = f.length, false
 	}
 	return nil
 }
 
-func checkPacket(header byte, length int) error {
+// idLength is that of a message's packet id.
+func idLength(header byte) int {
+	if header>>1&3 > 0 {
+		return 2
+	}
+	return 0
+}
+
+func checkPacket(header byte, length, payload int) error {
 	want := -1
 	switch kind := header >> 4; kind {
 	case packetPublish:
 		if header>>1&3 > qos {
 			return fmt.Errorf("%w: message with QoS %d", ErrProtocol, header>>1&3)
 		}
-		if length > maxPacket {
-			return fmt.Errorf("%w: message of %d bytes, want at most %d", ErrProtocol, length, maxPacket)
+		if most := payload + maxPacket - MaxPayload; length < 2 || length > most {
+			return fmt.Errorf("%w: message of %d bytes, want at most %d", ErrProtocol, length, most)
 		}
 		return nil
 	case packetConnack, packetPuback:

@@ -10,6 +10,7 @@ import (
 func FuzzFrame(f *testing.F) {
 	f.Add([]byte{0x20, 2, 0, 0, 0x30, 5, 0, 1, 'a', 'x', 'y', 0xd0, 0})
 	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0x7f})
+	f.Add([]byte{0x32, 6, 0, 2, 'a', 'b', 0, 7, 0x30, 3, 0, 9, 'a'})
 	f.Add([]byte{0x90, 4, 0, 1, 1, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var whole, single frame

@@ -69,7 +69,9 @@ type Options struct {
 	// MaxIncoming is how many messages may come in a minute; a broker that sends
 	// more breaks the protocol. 0: any number.
 	MaxIncoming int
-	Log         *slog.Logger
+	// MaxMessage bounds the payload of one that comes, in bytes; MaxPayload if zero.
+	MaxMessage int
+	Log        *slog.Logger
 }
 
 // Will is a last will; it is sent with QoS 1.

@@ -239,14 +239,17 @@ func TestHostileBroker(t *testing.T) {
 	large := append([]byte{0x30, 0xff, 0xff, 0xff, 0x7f}, make([]byte, 1<<20)...)
 	qos2 := []byte{0x34, 7, 0, 1, 'a', 0, 1, 'x', 'y'}
 	for name, answer := range map[string]func(id uint16) []byte{
-		"256 MiB message":              func(uint16) []byte { return large },
-		"message over the bound":       func(uint16) []byte { return publish(mqtt.MaxPayload + 2048) },
-		"message with QoS 2":           func(uint16) []byte { return qos2 },
-		"two answers to one filter":    func(id uint16) []byte { return []byte{0x90, 4, byte(id >> 8), byte(id), 1, 1} },
-		"unsubscribe acknowledgement":  func(id uint16) []byte { return []byte{0xb0, 2, byte(id >> 8), byte(id)} },
-		"reserved type":                func(uint16) []byte { return []byte{0x00, 0x00} },
-		"length that never ends":       func(uint16) []byte { return []byte{0x30, 0xff, 0xff, 0xff, 0xff, 0xff} },
-		"acknowledgement with content": func(id uint16) []byte { return []byte{0x40, 9, byte(id >> 8), byte(id), 0, 0, 0, 0, 0, 0, 0} },
+		"256 MiB message":                func(uint16) []byte { return large },
+		"message over the bound":         func(uint16) []byte { return publish(mqtt.MaxPayload + 2048) },
+		"topic longer than its message":  func(uint16) []byte { return []byte{0x30, 4, 0xff, 0xff, 'a', 'b'} },
+		"topic that leaves no packet id": func(uint16) []byte { return []byte{0x32, 4, 0, 2, 'a', 'b'} },
+		"message without a topic":        func(uint16) []byte { return []byte{0x30, 1, 0} },
+		"message with QoS 2":             func(uint16) []byte { return qos2 },
+		"two answers to one filter":      func(id uint16) []byte { return []byte{0x90, 4, byte(id >> 8), byte(id), 1, 1} },
+		"unsubscribe acknowledgement":    func(id uint16) []byte { return []byte{0xb0, 2, byte(id >> 8), byte(id)} },
+		"reserved type":                  func(uint16) []byte { return []byte{0x00, 0x00} },
+		"length that never ends":         func(uint16) []byte { return []byte{0x30, 0xff, 0xff, 0xff, 0xff, 0xff} },
+		"acknowledgement with content":   func(id uint16) []byte { return []byte{0x40, 9, byte(id >> 8), byte(id), 0, 0, 0, 0, 0, 0, 0} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := startBroker(t, w.server, func(conn net.Conn, p packets.ControlPacket) {

@@ -79,7 +79,7 @@ func dial(ctx context.Context, w way, config *tls.Config, o Options, ended func(
 		_ = conn.Close()
 		return nil, err
 	}
-	return &guard{Conn: inner, ended: ended, most: o.MaxIncoming}, nil
+	return &guard{Conn: inner, ended: ended, most: o.MaxIncoming, frame: frame{most: o.MaxMessage}}, nil
 }
 
 // open does what comes after TCP; write bounds each write into a websocket.

@@ -24,13 +24,16 @@ const maxState = 64 << 20
 type state struct {
 	Schema  int                `json:"schema"`
 	Devices map[string]*device `json:"devices"` // by "tenant/device"
+	Events  int64              `json:"events"`  // bytes of the events file that the devices' heads cover
 }
 
 // store keeps the chains' heads and, if asked to, the records themselves.
 type store struct {
 	path    string
 	events  *os.File
-	pending bool // records were appended since the last sync
+	pending bool  // records were appended since the last sync
+	size    int64 // of the events file
+	covered int64 // of it, by the state file that was loaded
 }
 
 func openStore(statePath, eventsPath string) (*store, error) {
@@ -75,6 +78,7 @@ func (s *store) load() (map[string]*device, error) {
 			return nil, fmt.Errorf("read state file %s: device %q is empty", s.path, name)
 		}
 	}
+	s.covered = st.Events
 	return st.Devices, nil
 }
 
@@ -83,9 +87,11 @@ func (s *store) append(record []byte) error {
 	if s.events == nil {
 		return nil
 	}
-	if _, err := s.events.Write(append(record[:len(record):len(record)], '\n')); err != nil {
+	n, err := s.events.Write(append(record[:len(record):len(record)], '\n'))
+	if err != nil {
 		return fmt.Errorf("%w: %w", errStore, err)
 	}
+	s.size += int64(n)
 	s.pending = true
 	return nil
 }
@@ -102,7 +108,7 @@ func (s *store) sync(devices map[string]*device) error {
 	if s.path == "" {
 		return nil
 	}
-	b, err := json.Marshal(state{Schema: stateSchema, Devices: devices})
+	b, err := json.Marshal(state{Schema: stateSchema, Devices: devices, Events: s.size})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errStore, err)
 	}
