@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -297,7 +296,7 @@ func TestEpochsInMemoryDiffer(t *testing.T) {
 			t.Errorf("epoch %d: seen before %v", s.Journal.Epoch, seen)
 		}
 		seen[s.Journal.Epoch] = true
-		l.first.replaced(fmt.Sprint("nothing to replace"), 9) // the fleet knows the disk's journal
+		l.first.replaced("nothing to replace", 9) // the fleet knows the disk's journal
 		l.stop()
 	}
 }

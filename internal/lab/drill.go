@@ -49,6 +49,10 @@ func Drills() []Drill {
 		{"decommission", "the device's life ends: a signed farewell, and nothing of it is left", false, decommission},
 		{"stolen-disk", "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", false, stolenDisk},
 		{"plain-volumes", "plain file systems are put in the place of the encrypted volumes: neither is mounted", false, plainVolumes},
+		{"history-rewritten", "root takes a record out of the journal and makes all hashes anew: the TPM's checkpoints contradict", false, historyRewritten},
+		{"journal-restored", "root puts an older copy of the journal back: the TPM's counter is ahead of it", false, journalRestored},
+		{"week-offline", "a week without a network fills the journal: grave events keep their content, and all arrive in order", false, weekOffline},
+		{"journal-power-cuts", "the power is cut 20 times while the journal is written: nothing is lost, nothing comes twice", false, journalPowerCuts},
 		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
 	}
 }

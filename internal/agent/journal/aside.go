@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"ward/internal/device/wal"
@@ -77,7 +78,7 @@ func (j *Journal) putAside() ([]event.Event, error) {
 		name = known.folder()
 	} else {
 		if name, err = asideName(j.c.Dir, scan.Epoch); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("put the journal aside: %w", err)
 		}
 		j.why, known = fmt.Sprintf("%s; the journal of epoch %d was put aside into %s", why, scan.Epoch, name), nil
 	}
@@ -89,23 +90,29 @@ func (j *Journal) putAside() ([]event.Event, error) {
 	if err := j.writeState(); err != nil {
 		return nil, err
 	}
-	return j.move(name)
+	lost, err := j.move(name)
+	if err != nil {
+		return nil, fmt.Errorf("put the journal aside: %w", err)
+	}
+	return lost, nil
 }
 
 // asideName is the first folder for a journal of an epoch that is not there yet.
 func asideName(dir string, epoch uint64) (string, error) {
 	for n := 1; n <= maxAside; n++ {
-		name := fmt.Sprintf("%s%d", asidePrefix, epoch)
+		name := asidePrefix + strconv.FormatUint(epoch, 10)
 		if n > 1 {
-			name += fmt.Sprintf("-%d", n)
+			name += "-" + strconv.Itoa(n)
 		}
-		if _, err := os.Lstat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
 			return name, nil
-		} else if err != nil {
-			return "", fmt.Errorf("put the journal aside: %w", err)
+		}
+		if err != nil {
+			return "", err
 		}
 	}
-	return "", fmt.Errorf("put the journal aside: %d folders of epoch %d are there", maxAside, epoch)
+	return "", fmt.Errorf("%d folders of epoch %d are there", maxAside, epoch)
 }
 
 // move moves the segments, the oldest first, as far as there is room; when it was
@@ -114,11 +121,11 @@ func (j *Journal) move(name string) ([]event.Event, error) {
 	dir := j.c.Dir
 	aside := filepath.Join(dir, name)
 	if err := os.MkdirAll(aside, 0o700); err != nil {
-		return nil, fmt.Errorf("put the journal aside: %w", err)
+		return nil, err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("put the journal aside: %w", err)
+		return nil, err
 	}
 	var kept int64
 	for _, e := range entries {
@@ -140,11 +147,11 @@ func (j *Journal) move(name string) ([]event.Event, error) {
 			err = os.Rename(filepath.Join(dir, e.Name()), filepath.Join(aside, e.Name()))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("put the journal aside: %w", err)
+			return nil, err
 		}
 	}
 	if err := errors.Join(wal.Dir(aside).Sync(), wal.Dir(dir).Sync()); err != nil {
-		return nil, fmt.Errorf("put the journal aside: %w", err)
+		return nil, err
 	}
 	if gone == 0 {
 		return nil, nil

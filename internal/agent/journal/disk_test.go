@@ -266,3 +266,21 @@ func TestAFileSystemThatIsFullForAWhile(t *testing.T) {
 		t.Errorf("%d events on the disk and %d lost, %+v", recorded, lost, v)
 	}
 }
+
+// A life that could not begin has not used up its number, however often it was
+// tried.
+//
+// Verifies: SR-057
+func TestALifeThatDidNotBegin(t *testing.T) {
+	dir, disk := t.TempDir(), waltest.New(3)
+	disk.Break(syscall.EIO, func(op string) bool { return op == "create" })
+	for range 3 {
+		open(t, dir, disk, 0)
+	}
+	disk.Mend()
+	j := open(t, dir, disk, 0)
+	if _, own := happened(t, j); j.Epoch() != 1 || own[finding.JournalReset] != 1 {
+		t.Errorf("epoch %d, %v", j.Epoch(), own)
+	}
+	closeJournal(t, j)
+}

@@ -47,9 +47,9 @@ type Flash struct {
 
 // watch is what Run compares from tick to tick.
 type watch struct {
-	raised  map[finding.Code]finding.Severity
-	counted uint64    // bytes that are in the state's count
-	at      time.Time // when they were counted
+	full, worn finding.Severity // of the conditions that are raised
+	counted    uint64           // bytes that are in the state's count
+	at         time.Time        // when they were counted
 
 	grown int64 // unconfirmed bytes when they were least, lately
 	since time.Time
@@ -59,7 +59,7 @@ type watch struct {
 }
 
 func newWatch() watch {
-	return watch{raised: make(map[finding.Code]finding.Severity), counted: statefile.Written(), at: time.Now()}
+	return watch{counted: statefile.Written(), at: time.Now()}
 }
 
 // look raises and clears the journal's own conditions and tells of steps of the
@@ -75,7 +75,7 @@ func (j *Journal) look(ctx context.Context) {
 	if flash.Today > FlashBudget {
 		severity = finding.Medium
 	}
-	j.condition(ctx, finding.JournalFlash, severity, fmt.Sprintf("%d KiB written within %s, the day before %d KiB; the budget of a day is %d KiB",
+	j.condition(ctx, &j.watch.worn, finding.JournalFlash, severity, fmt.Sprintf("%d KiB written within %s, the day before %d KiB; the budget of a day is %d KiB",
 		flash.Today>>10, time.Duration(flash.Elapsed)*time.Second, flash.Before>>10, FlashBudget>>10))
 	j.clock(ctx, now)
 }
@@ -104,7 +104,7 @@ func (j *Journal) filling(ctx context.Context, now time.Time, bytes int64) {
 	if w.since.IsZero() || bytes < w.grown {
 		w.grown, w.since = bytes, now
 	}
-	severity := w.raised[finding.JournalFilling]
+	severity := w.full
 	switch share := bytes * 100 / j.c.MaxBytes; {
 	case share >= graveAt:
 		severity = finding.High
@@ -118,16 +118,17 @@ func (j *Journal) filling(ctx context.Context, now time.Time, bytes int64) {
 		left := time.Duration(float64(max(0, j.c.MaxBytes-bytes)) / float64(more) * float64(took))
 		detail += fmt.Sprintf("; at the rate of the last %s the rest lasts for %s", took.Round(time.Minute), left.Round(time.Minute))
 	}
-	j.condition(ctx, finding.JournalFilling, severity, detail)
+	j.condition(ctx, &w.full, finding.JournalFilling, severity, detail)
 }
 
-// condition raises, raises with another severity or clears (0).
-func (j *Journal) condition(ctx context.Context, code finding.Code, severity finding.Severity, detail string) {
-	before := j.watch.raised[code]
+// condition raises, raises with another severity or clears (0) what was raised
+// with another one before.
+func (j *Journal) condition(ctx context.Context, raised *finding.Severity, code finding.Code, severity finding.Severity, detail string) {
+	before := *raised
 	if before == severity {
 		return
 	}
-	j.watch.raised[code] = severity
+	*raised = severity
 	f, kind := finding.New(code, detail), event.FindingRaised
 	if f.Severity = severity; severity == 0 {
 		f.Severity, kind = before, event.FindingCleared

@@ -1,10 +1,10 @@
 package storm
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -16,46 +16,39 @@ import (
 // once, and then one in so much time. A flood of critical ones for a whole day is
 // some 70 MB, of high ones 14 MB, of the others 4 MB together; a device that is
 // well has some hundred events a day.
-var limits = map[finding.Severity]struct {
-	burst int
-	every time.Duration
-}{
-	finding.Critical: {1024, time.Second},
-	finding.High:     {512, 5 * time.Second},
-	finding.Medium:   {256, 30 * time.Second},
-	finding.Low:      {128, time.Minute},
-	finding.Info:     {128, time.Minute},
+var limits = [finding.Critical + 1]bucket{
+	finding.Critical: {burst: 1024, every: time.Second},
+	finding.High:     {burst: 512, every: 5 * time.Second},
+	finding.Medium:   {burst: 256, every: 30 * time.Second},
+	finding.Low:      {burst: 128, every: time.Minute},
+	finding.Info:     {burst: 128, every: time.Minute},
 }
 
-// bucket is what is left of a limit.
+// bucket is a limit and what was taken of it.
 type bucket struct {
 	burst int
 	every time.Duration
-	left  int
-	at    time.Time // when left was right
+	taken int
+	at    time.Time // when taken was right
 }
 
-func newBuckets(now time.Time) map[finding.Severity]*bucket {
-	all := make(map[finding.Severity]*bucket)
-	for severity, l := range limits {
-		all[severity] = &bucket{burst: l.burst, every: l.every, left: l.burst, at: now}
-	}
-	return all
-}
-
-// take says whether there is room for one more. An event without a severity has
-// none in any case: the journal refuses it.
-func (b *bucket) take(now time.Time) bool {
-	if b == nil {
+// take says whether there is room for one more event. One without a severity has
+// room in any case: the journal refuses it. The caller holds the lock.
+func (s *Storm) take(severity finding.Severity, now time.Time) bool {
+	b := &s.buckets[min(severity, finding.Critical)]
+	if b.burst == 0 {
 		return true
 	}
-	if more := int(now.Sub(b.at) / b.every); more > 0 {
-		b.left, b.at = min(b.burst, b.left+more), b.at.Add(time.Duration(more)*b.every)
+	if b.taken == 0 {
+		b.at = now
 	}
-	if b.left == 0 {
+	if back := int(now.Sub(b.at) / b.every); back > 0 {
+		b.taken, b.at = max(0, b.taken-back), b.at.Add(time.Duration(back)*b.every)
+	}
+	if b.taken == b.burst {
 		return false
 	}
-	b.left--
+	b.taken++
 	return true
 }
 
@@ -112,9 +105,8 @@ func (x *excess) due(now time.Time, everything bool) (*event.Event, excess) {
 	}
 	taken := *x
 	*x = excess{}
-	names := slices.SortedFunc(maps.Keys(taken.counts), func(a, b string) int {
-		return cmp.Or(cmp.Compare(taken.counts[b], taken.counts[a]), cmp.Compare(a, b))
-	})
+	names := slices.Sorted(maps.Keys(taken.counts))
+	sort.SliceStable(names, func(i, j int) bool { return taken.counts[names[i]] > taken.counts[names[j]] })
 	var parts []string
 	for _, name := range names[:min(len(names), maxListed)] {
 		parts = append(parts, fmt.Sprintf("%s %d", name, taken.counts[name]))

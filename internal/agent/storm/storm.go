@@ -9,9 +9,9 @@ package storm
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"log/slog"
 	"sort"
+	"strconv"
 	"sync"
 	"time"
 
@@ -43,7 +43,7 @@ type Storm struct {
 	mu         sync.Mutex
 	conditions map[key]*series
 	things     map[key]*series
-	buckets    map[finding.Severity]*bucket
+	buckets    [finding.Critical + 1]bucket
 	excess     excess
 }
 
@@ -74,7 +74,7 @@ const (
 // New stands before a journal. Run must run, or what is held is not told.
 func New(journal Journal, log *slog.Logger) *Storm {
 	return &Storm{
-		journal: journal, log: log, conditions: make(map[key]*series), things: make(map[key]*series), buckets: newBuckets(time.Now()),
+		journal: journal, log: log, conditions: make(map[key]*series), things: make(map[key]*series), buckets: limits,
 	}
 }
 
@@ -122,27 +122,31 @@ func transition(e event.Event) went {
 // incident also path, content and place. The detail is not in it, for it holds
 // numbers and times; neither is the report of a step of the clock.
 func keyOf(e event.Event) key {
-	h := sha256.New()
-	put := func(parts ...any) { fmt.Fprintf(h, "%q", parts) }
-	condition := e.Type == event.FindingRaised || e.Type == event.FindingCleared
+	parts := []string{e.Type, e.Subject}
 	switch f := e.Finding; {
 	case f == nil && e.Type == event.ClockStepped:
-		put(e.Type, e.Subject)
 	case f == nil:
-		put(e.Type, e.Subject, string(e.Report))
-	case condition:
-		put("condition", string(f.Code), e.Subject)
+		parts = append(parts, string(e.Report))
+	case e.Type == event.FindingRaised || e.Type == event.FindingCleared:
+		parts = []string{string(f.Code), e.Subject}
 	default:
-		put(e.Type, string(f.Code), e.Subject, f.Path, f.Found, number(f.PCR), number(f.Index), number(f.Offset))
+		parts = append(parts, string(f.Code), f.Path, f.Found)
+		for _, n := range []*int{f.PCR, f.Index} {
+			text := ""
+			if n != nil {
+				text = strconv.Itoa(*n)
+			}
+			parts = append(parts, text)
+		}
+		if f.Offset != nil {
+			parts = append(parts, strconv.FormatInt(*f.Offset, 10))
+		}
+	}
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write([]byte(strconv.Quote(p)))
 	}
 	return key(h.Sum(nil)[:16])
-}
-
-func number[T int | int64](n *T) string {
-	if n == nil {
-		return ""
-	}
-	return fmt.Sprint(*n)
 }
 
 // admit says whether an event is recorded now; else it is held or counted. The
@@ -164,7 +168,7 @@ func (s *Storm) admit(k key, e event.Event, which went) (*series, bool) {
 		q.hold(e, 1, e.Time)
 		return q, false
 	}
-	if s.buckets[e.Severity].take(now) {
+	if s.take(e.Severity, now) {
 		if q != nil {
 			if q.went |= which; q.count > 0 {
 				q.held = e // the state at the window's end, so far
@@ -223,7 +227,7 @@ func (s *Storm) tell(ctx context.Context, now time.Time, everything bool) {
 	due := append(s.due(s.conditions, now, everything), s.due(s.things, now, everything)...)
 	summary, counts := s.excess.due(now, everything)
 	s.mu.Unlock()
-	sort.Slice(due, func(a, b int) bool { return due[a].event.Time.Before(due[b].event.Time) })
+	sort.Slice(due, func(i, j int) bool { return due[i].event.Time.Before(due[j].event.Time) })
 	for _, d := range due {
 		err := s.journal.Record(ctx, d.event)
 		if err != nil {
@@ -257,7 +261,7 @@ func (s *Storm) due(where map[key]*series, now time.Time, everything bool) []tol
 			delete(where, k)
 			continue
 		}
-		if !s.buckets[q.held.Severity].take(now) && !everything {
+		if !s.take(q.held.Severity, now) && !everything {
 			continue
 		}
 		e := q.held

@@ -73,3 +73,16 @@ func TestBounds(t *testing.T) {
 		t.Error("a folder that is not there gives no error")
 	}
 }
+
+// Verifies: SR-059
+func TestWrittenBytesAreCounted(t *testing.T) {
+	before := statefile.Written()
+	for range 3 {
+		if err := statefile.Write(filepath.Join(t.TempDir(), "f"), make([]byte, 700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := statefile.Written() - before; n != 2100 {
+		t.Errorf("%d bytes are counted, want 2100", n)
+	}
+}

@@ -34,6 +34,7 @@ type device struct {
 	strand             // the journal on the device's disk
 	Volatile []*strand `json:"volatile,omitempty"` // its journals in memory, the newest last
 	Session  uint64    `json:"session,omitempty"`
+	Anchors  anchors   `json:"anchors,omitzero"`
 
 	tenant, name string
 	state        string    // of the last status
@@ -57,6 +58,7 @@ type strand struct {
 	recent map[uint64]chain.Hash // accepted records of this epoch
 	broken bool                  // a gap was told and has not been mended
 	due    bool                  // a receipt is due
+	lost   lost                  // records without content that were not told of yet
 }
 
 func (s *strand) remember() {
@@ -237,6 +239,7 @@ func (b *book) takeEvent(d *device, r Received, payload []byte) (tell []Received
 	if err := b.follow(l, e, payload); err != nil {
 		return l.hold(r, hash, toldBefore, err), nil
 	}
+	tell = l.tellLost(r)
 	if !toldBefore {
 		tell = append(tell, r)
 	}
@@ -247,26 +250,6 @@ func (b *book) takeEvent(d *device, r Received, payload []byte) (tell []Received
 	}
 	l.accept(place{e.Epoch, e.Sequence}, hash)
 	return tell, payload
-}
-
-// takeShed accepts that a record has lost its content, and says so. Its hash
-// is proven by the record after it.
-func (b *book) takeShed(d *device, r Received, payload []byte) (tell []Received, accepted []byte) {
-	s, err := presence.ParseShed(payload)
-	if err != nil {
-		return []Received{r.found(finding.LinkMessageInvalid, "%v", err)}, nil
-	}
-	d.heard(r.At)
-	l := d.known(s.Epoch)
-	if l == nil || s.Epoch != l.Epoch || s.Sequence != l.Sequence+1 {
-		if l != nil {
-			l.due = l.due || s.Epoch == l.Epoch && s.Sequence <= l.Sequence
-		}
-		return nil, nil // where it belongs it is sent again
-	}
-	l.remember()
-	l.accept(place{s.Epoch, s.Sequence}, s.Hash)
-	return []Received{r.found(finding.LinkSequenceGap, "record %d of epoch %d lost its content on the device for want of space", s.Sequence, s.Epoch)}, payload
 }
 
 // follow checks the record's place behind the last accepted one.
@@ -325,6 +308,11 @@ func (b *book) lookForSilence(now time.Time) (tell []Received) {
 		if !d.unborn.IsZero() && now.Sub(d.unborn) > birthGrace {
 			d.unborn, d.unbornTold = time.Time{}, true
 			tell = append(tell, r.found(finding.LinkSilence, "the device sends events, and its birth did not come within %s", birthGrace))
+		}
+		for _, l := range d.strands() {
+			if now.Sub(l.lost.at) > lostGrace {
+				tell = append(tell, l.tellLost(r)...)
+			}
 		}
 	}
 	return tell

@@ -80,6 +80,8 @@ func told(tell []Received) string {
 			out = append(out, string(r.Finding.Code))
 		case r.Kind == KindStatus:
 			out = append(out, "status "+r.Status.State)
+		case r.Kind == KindShed:
+			out = append(out, fmt.Sprintf("shed %d", r.Sequence))
 		case r.Held:
 			out = append(out, fmt.Sprintf("event %d held", r.Event.Sequence))
 		default:
@@ -263,7 +265,7 @@ func TestShed(t *testing.T) {
 	for _, s := range []struct {
 		m    mqtt.Message
 		want string
-	}{{shed, "link.sequence-gap"}, {shed, ""}, {up(a.records[2]), "event 3"}, {up(a.records[3]), "event 4"}} {
+	}{{shed, "shed 2"}, {shed, ""}, {up(a.records[2]), "link.content-lost, event 3"}, {up(a.records[3]), "event 4"}} {
 		if tell, _ := k.take(start, s.m); told(tell) != s.want {
 			t.Errorf("told %q, want %q", told(tell), s.want)
 		}

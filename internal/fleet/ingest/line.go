@@ -48,6 +48,8 @@ func (r Received) Line() string {
 		}
 	case KindVerdict:
 		severity, code, what = severityOf(*r.Verdict), "verdict."+r.Verdict.Verdict.String(), describeVerdict(*r.Verdict)
+	case KindShed:
+		code, what = "shed", fmt.Sprintf("record %d/%d has no content any more", r.Epoch, r.Sequence)
 	case KindReceipt:
 		code, what = "receipt", fmt.Sprintf("confirmed up to record %d", r.Sequence)
 	}

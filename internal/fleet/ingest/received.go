@@ -20,6 +20,7 @@ const (
 	KindStatus  Kind = "status"  // a birth, farewell or last will
 	KindFinding Kind = "finding" // what the fleet itself has found
 	KindReceipt Kind = "receipt" // a receipt was sent
+	KindShed    Kind = "shed"    // a record that lost its content on the device
 	KindVerdict Kind = "verdict" // evidence was appraised
 )
 
@@ -37,7 +38,8 @@ type Received struct {
 	Raw      []byte           // of KindEvent: the record, byte for byte
 	Status   presence.Status  // of KindStatus
 	Finding  *finding.Finding // of KindFinding
-	Sequence uint64           // of KindReceipt: what it covers
+	Sequence uint64           // of KindReceipt: what it covers; of KindShed: the record
+	Epoch    uint64           // of KindShed
 	// Held says that a receipt will not cover the event yet: one before it is
 	// missing.
 	Held    bool
@@ -57,6 +59,7 @@ type line struct {
 	Status   *presence.Status `json:"status,omitempty"`
 	Finding  *finding.Finding `json:"finding,omitempty"`
 	Sequence uint64           `json:"sequence,omitempty"`
+	Epoch    uint64           `json:"epoch,omitempty"`
 	Held     bool             `json:"held,omitempty"`
 	Verdict  *verdict.Verdict `json:"verdict,omitempty"`
 	Cleared  bool             `json:"cleared,omitempty"`
@@ -65,7 +68,7 @@ type line struct {
 // MarshalJSON writes one object; an event is in it as it was sent.
 func (r Received) MarshalJSON() ([]byte, error) {
 	l := line{At: r.At, Kind: r.Kind, Topic: r.Topic, Tenant: r.Tenant, Device: r.Device, Retained: r.Retained,
-		Finding: r.Finding, Sequence: r.Sequence, Held: r.Held, Verdict: r.Verdict, Cleared: r.Cleared}
+		Finding: r.Finding, Sequence: r.Sequence, Epoch: r.Epoch, Held: r.Held, Verdict: r.Verdict, Cleared: r.Cleared}
 	switch r.Kind {
 	case KindEvent:
 		l.Event = r.Raw
@@ -83,7 +86,7 @@ func (r *Received) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("parse received: %w", err)
 	}
 	*r = Received{At: l.At, Kind: l.Kind, Topic: l.Topic, Tenant: l.Tenant, Device: l.Device, Retained: l.Retained,
-		Finding: l.Finding, Sequence: l.Sequence, Held: l.Held, Raw: l.Event, Verdict: l.Verdict, Cleared: l.Cleared}
+		Finding: l.Finding, Sequence: l.Sequence, Epoch: l.Epoch, Held: l.Held, Raw: l.Event, Verdict: l.Verdict, Cleared: l.Cleared}
 	if l.Status != nil {
 		r.Status = *l.Status
 	}

@@ -98,6 +98,25 @@ func (c Call) Run(ctx context.Context) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
+// Status runs a program whose exit status is an answer, and returns both; an error
+// is a program that could not be run.
+func (c Call) Status(ctx context.Context) ([]byte, int, error) {
+	path, err := Look(c.Name)
+	if err != nil {
+		return nil, 0, err
+	}
+	cmd := exec.CommandContext(ctx, path, c.Args...)
+	cmd.Dir, cmd.Stdin = c.Dir, bytes.NewReader(c.Stdin)
+	out, err := cmd.Output()
+	if status := ExitCode(err); status > 0 {
+		return out, status, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("run %s: %w", c.Name, err)
+	}
+	return out, 0, nil
+}
+
 // ExitCode is the status in an error of Run, or -1.
 func ExitCode(err error) int {
 	var exit *exec.ExitError

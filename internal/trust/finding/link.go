@@ -24,6 +24,7 @@ const (
 	LinkEvidenceMissing  Code = "link.evidence-missing"
 	LinkEvidenceInvalid  Code = "link.evidence-invalid"
 	LinkEvidenceFlood    Code = "link.evidence-flood"
+	LinkContentLost      Code = "link.content-lost"
 	LinkRotationRefused  Code = "link.key-rotation-refused"
 	LinkKeyUnknown       Code = "link.key-unknown"
 	LinkProxyRefused     Code = "link.proxy-refused"
@@ -98,6 +99,9 @@ var linkCodes = []Definition{
 	{LinkEvidenceFlood, Medium, Incident, "the device sends more evidence than it should",
 		"Seen by the fleet: evidence came faster than the fleet takes it from one device. What was too much was left out.",
 		"Report it to the manufacturer; look at the device.", []string{"IEC 62443-4-2 CR 7.1", "FDA App. 1 G"}},
+	{LinkContentLost, Medium, Incident, "events of the device lost their content",
+		"Seen by the fleet: the device's journal was full, and it gave up the content of what was least grave. The chain holds: that these events were, and where, is known; what they said is not.",
+		"Find out why the device was cut off for so long. If it is often, give the journal more room (journal.max_bytes).", []string{"IEC 62443-4-2 CR 2.9", "FDA App. 1 F"}},
 	{LinkRotationRefused, High, Incident, "a new key of the fleet was refused",
 		"The successor of a receipt or challenge key does not follow from the keys that the device knows, or could not be stored. The keys stayed as they were.",
 		"Report it to the fleet's operator: somebody can write to the device's topic, perhaps with an old key of the fleet.", []string{"IEC 62443-4-2 CR 1.9", "IEC 62443-4-2 CR 3.1", "FDA App. 1 A", "FDA App. 1 D"}},
