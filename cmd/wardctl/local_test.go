@@ -25,7 +25,8 @@ import (
 // events, "more DIR" appends one to it, "daemon STATUS DIR [ANSWERS]" answers on
 // the socket "s" with the status of a JSON file, the events of a journal, to
 // each confirmation of a release with the next line of a file, and notes which of
-// its findings are acknowledged,
+// its findings are acknowledged ("daemon STATUS DIR - CHECKPOINT": to the first
+// question for a checkpoint with a file's), "anchored DIR" makes one with checkpoints,
 // "flip FILE OFFSET" turns a bit, "shorten FILE N" takes N bytes off the end.
 //
 // Verifies: SR-018
@@ -34,10 +35,13 @@ func TestLocalScripts(t *testing.T) {
 		Dir:           "testdata/local",
 		UpdateScripts: *update,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status": scripttest.Status,
-			"record": func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history) },
-			"more":   func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history[1:2]) },
-			"daemon": startDaemon,
+			"status":   scripttest.Status,
+			"record":   func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history) },
+			"more":     func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history[1:2]) },
+			"daemon":   startDaemon,
+			"anchored": anchored(t),
+			"same":     same,
+			"cut":      cut,
 			"flip": func(ts *testscript.TestScript, _ bool, args []string) {
 				b := []byte(ts.ReadFile(args[0]))
 				b[number(ts, args[1])] ^= 1
@@ -90,7 +94,10 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	socket := ts.MkAbs("s")
 	config := localapi.Config{Socket: socket, Status: func() localapi.Status { return s }, Journal: j}
-	if len(args) > 2 {
+	switch {
+	case len(args) > 3:
+		config.Actions = checkpointAnswers(ts, args[3])
+	case len(args) > 2:
 		config.Actions = confirmAnswers(ts, args[2])
 	}
 	var mu sync.Mutex

@@ -140,7 +140,7 @@ func printLink(w io.Writer, l localapi.Link) {
 
 func printSinks(w io.Writer, sinks []localapi.Sink) {
 	for _, s := range sinks {
-		console.Row(w, "Sink", "%s: %s since %s, %d sent, %d behind", s.Name, s.State, moment(s.Since), s.Sent, s.Behind)
+		console.Row(w, "Sink", "%s: %s since %s, up to record %d, %d behind", s.Name, s.State, moment(s.Since), s.Sent, s.Behind)
 		if s.Skipped > 0 {
 			console.Row(w, "", "%d events did not get there: the record had let them go", s.Skipped)
 		}
@@ -152,6 +152,9 @@ func printSinks(w io.Writer, sinks []localapi.Sink) {
 
 func printRecord(w io.Writer, j localapi.Journal) {
 	console.Row(w, "Record", "%d events, %d confirmed by the fleet, %d of %d KiB", j.Sequence, j.Acknowledged, j.Bytes>>10, j.MaxBytes>>10)
+	if a := j.Anchor; a != nil {
+		console.Row(w, "", "%s", anchorLine(j, *a))
+	}
 	if j.Memory {
 		console.Row(w, "", "kept in memory only: it ends with the daemon")
 	}
@@ -165,6 +168,21 @@ func printRecord(w io.Writer, j localapi.Journal) {
 	if j.Error != "" {
 		console.Row(w, "", "cannot be written: %s", j.Error)
 	}
+}
+
+// anchorLine says how far the TPM vouches for the record.
+func anchorLine(j localapi.Journal, a localapi.Anchor) string {
+	text := "not anchored in the TPM"
+	if a.Anchored > 0 {
+		text = fmt.Sprintf("anchored in the TPM up to record %d, %d behind it", a.Anchored, j.Sequence-min(j.Sequence, a.Anchored))
+	}
+	if a.Counter != "" {
+		text += fmt.Sprintf("; %s counter %d, %s ago", a.Counter, a.Value, (time.Duration(a.AgeMS) * time.Millisecond).Round(time.Second))
+	}
+	if a.Missing != "" {
+		text += "; " + a.Missing
+	}
+	return text
 }
 
 func printIdentity(w io.Writer, id localapi.Identity) {

@@ -41,7 +41,8 @@ func newListen() *cobra.Command {
 			"A device keeps every event until a receipt covers it. Without a receipt key nothing is confirmed.\n\n" +
 			"With --rotation, each device that still accepts an older receipt or challenge key is sent its successor at its birth,\n" +
 			"before anything that the new key signs. Give all rotations, in the order in which they were made.\n\n" +
-			"With --devices, evidence is appraised and a verdict told for each; with --challenge-key, devices are asked for it.\n" +
+			"With --devices, evidence is appraised and a verdict told for each, and the checkpoints in the record are verified;\n" +
+			"with --challenge-key, devices are asked for evidence.\n" +
 			"A device without a registered key, or with a release that is not given, gets no pass.\n\n" +
 			"Exit status: 0 nothing was wrong with what arrived, 1 a message could not be accepted, a chain had a gap, a device went silent\n" +
 			"or a verdict was not affirming, 2 bad usage or unreadable input, 3 there was no connection. What devices report about themselves does not change it.",
@@ -94,7 +95,7 @@ func (f *listenFlags) run(ctx context.Context, out, log io.Writer) error {
 		level = slog.LevelInfo
 	}
 	f.config.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
-	judge, err := f.verify.open(f.config.StateFile, f.config.Rotations.Challenge, f.config.Log)
+	judge, err := f.verify.open(&f.config)
 	if err != nil {
 		return err
 	}

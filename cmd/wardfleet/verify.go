@@ -1,9 +1,9 @@
 package main
 
 import (
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -11,7 +11,6 @@ import (
 	"ward/internal/fleet/ingest"
 	"ward/internal/fleet/register"
 	"ward/internal/fleet/verifier"
-	"ward/internal/trust/rotation"
 )
 
 // verifyFlags are those flags of wardfleet listen that are about evidence.
@@ -26,7 +25,7 @@ type verifyFlags struct {
 }
 
 func (f *verifyFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.devices, "devices", "", "appraise evidence, with the attestation keys in `DIR`/TENANT/DEVICE.ak.pem")
+	flags.StringVar(&f.devices, "devices", "", "appraise evidence and verify checkpoints, with the attestation keys in `DIR`/TENANT/DEVICE.ak.pem")
 	flags.StringVar(&f.challengeKey, "challenge-key", "", "private key that signs questions for evidence, PEM `FILE`")
 	flags.DurationVar(&f.every, "challenge-every", verifier.DefaultEvery, "ask each device once in this `TIME`, and at its birth")
 	flags.StringArrayVar(&f.releases, "release", nil, "manifest that devices may run, `FILE` (may be repeated)")
@@ -35,8 +34,10 @@ func (f *verifyFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.baselines, "baseline", nil, "file baseline that a manifest names, `FILE` (may be repeated)")
 }
 
-// open makes the verifier, nil when no flag asks for one.
-func (f *verifyFlags) open(state string, rotations rotation.Line, log *slog.Logger) (*verifier.Verifier, error) {
+// open makes the verifier, nil when no flag asks for one, and has checkpoints
+// verified with the same keys.
+func (f *verifyFlags) open(listen *ingest.Config) (*verifier.Verifier, error) {
+	state, rotations, log := listen.StateFile, listen.Rotations.Challenge, listen.Log
 	if f.devices == "" {
 		if f.challengeKey != "" || len(f.releases)+len(f.releaseKeys)+len(f.baselines) > 0 {
 			return nil, errors.New("listen: evidence is appraised with the devices' keys: give --devices")
@@ -56,8 +57,17 @@ func (f *verifyFlags) open(state string, rotations rotation.Line, log *slog.Logg
 			return nil, fmt.Errorf("listen: %w", err)
 		}
 	}
-	if c.Keys, err = register.Open(f.devices); err != nil {
+	devices, err := register.Open(f.devices)
+	if err != nil {
 		return nil, err
+	}
+	c.Keys = devices
+	listen.AK = func(now time.Time, tenant, device string) (*ecdsa.PublicKey, error) {
+		key, err := devices.Lookup(now, tenant, device)
+		if key == nil {
+			return nil, err
+		}
+		return key.Public, err
 	}
 	if c.Releases, err = verifier.LoadReleases(f.releases, f.baselines, f.releaseKeys, f.threshold); err != nil {
 		return nil, err

@@ -22,11 +22,6 @@ import (
 // securityFS is where securityfs is mounted, below sysfs.
 const securityFS = "kernel/security"
 
-// securityFSLine is the line of wardd.toml that names securityfs.
-func securityFSLine(dir string) string {
-	return fmt.Sprintf("securityfs = %q\n", filepath.Join(dir, "sys", securityFS))
-}
-
 // kernel plays the kernel's part: its files, and what it extends the TPM with.
 type kernel struct {
 	t        testing.TB

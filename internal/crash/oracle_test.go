@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ward/internal/agent/journal"
+	"ward/internal/contracttest"
 	"ward/internal/device/mqtt"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
@@ -18,6 +19,10 @@ import (
 
 // place is a record's in the device's journal.
 type place struct{ epoch, sequence uint64 }
+
+// volatile places are of a journal that was kept in memory: it ends with its
+// process, and what the fleet has of it the disk never had.
+func (p place) volatile() bool { return event.Volatile(p.epoch) }
 
 type sum [sha256.Size]byte
 
@@ -65,7 +70,7 @@ func (b *book) note(where string, at place, h sum) {
 		b.t.Errorf("%s: record %d of epoch %d has other content than before", where, at.sequence, at.epoch)
 	}
 	b.known[at] = h
-	if at.epoch >= b.epoch {
+	if at.epoch >= b.epoch && !at.volatile() {
 		b.epoch, b.last = at.epoch, max(b.last, at.sequence)
 	}
 }
@@ -99,7 +104,7 @@ func (b *book) verify(when string, durable uint64) journal.Verification {
 		if at.epoch == v.Epoch && at.sequence > gone && found[at.sequence] != h {
 			b.t.Errorf("%s: record %d, which was seen, is gone or changed", when, at.sequence)
 		}
-		if at.epoch > v.Epoch {
+		if at.epoch > v.Epoch && !at.volatile() {
 			b.t.Errorf("%s: the journal is of epoch %d, and was of epoch %d", when, v.Epoch, at.epoch)
 		}
 	}
@@ -136,6 +141,9 @@ type wire struct {
 func (w *wire) take(m mqtt.Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err := contracttest.Check(m.Topic, m.Payload); err != nil {
+		w.t.Errorf("on the wire: %v", err)
+	}
 	if !strings.HasSuffix(m.Topic, "/up/event") {
 		w.others++
 		return
@@ -172,14 +180,20 @@ func (w *world) newBook() *book {
 	return &book{t: w.t, dir: filepath.Join(w.state, "journal"), known: make(map[place]sum)}
 }
 
-// stored are the lines of the fleet's events file.
-func (f *fleet) stored() [][]byte {
+// stored are the lines of the fleet's events file that are of a journal on the disk.
+func (f *fleet) stored() (lines [][]byte) {
 	b, err := os.ReadFile(f.eventsFile())
 	check(f.t, err)
-	if len(b) == 0 {
-		return nil
+	for line := range bytes.Lines(b) {
+		e, err := event.Parse(bytes.TrimSuffix(line, []byte("\n")))
+		if err != nil {
+			continue // being written
+		}
+		if !(place{e.Epoch, e.Sequence}).volatile() {
+			lines = append(lines, bytes.TrimSuffix(line, []byte("\n")))
+		}
 	}
-	return bytes.Split(bytes.TrimSuffix(b, []byte("\n")), []byte("\n"))
+	return lines
 }
 
 // complete holds the fleet against the journal of a device that has said
@@ -201,7 +215,7 @@ func (w *world) complete(b *book) {
 			w.t.Fatalf("line %d of the fleet is %s, the journal has %s", gone+i+1, stored[gone+i], raw[i])
 		}
 	}
-	until(w.t, "a receipt covers the last record", func() bool { return w.fleet.confirmed() == last })
+	until(w.t, "a receipt covers the last record", func() bool { return w.fleet.confirmed() >= last })
 	w.fleet.mu.Lock()
 	defer w.fleet.mu.Unlock()
 	if len(w.fleet.problems) > 0 {
@@ -217,7 +231,8 @@ func (f *fleet) confirmed() uint64 {
 }
 
 // told holds what the fleet was told against what ran: every program that is not of
-// the release, and none twice.
+// the release, and none twice. What it was told from a journal in memory is told
+// again when the disk has one.
 func (w *world) told() {
 	w.t.Helper()
 	times := make(map[string]int)

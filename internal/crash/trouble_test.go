@@ -29,7 +29,7 @@ func (w *world) ran(n int) {
 // holds says whether a condition holds on the device.
 func (p *process) holds(code finding.Code) bool {
 	s, ok := p.status()
-	return ok && slices.ContainsFunc(s.Findings, func(f localapi.Condition) bool { return f.Code == code })
+	return ok && slices.ContainsFunc(s.Findings, func(c localapi.Condition) bool { return c.Code == code })
 }
 
 // settle ends a device's trouble: it says everything, is ended, and everything is

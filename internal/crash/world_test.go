@@ -139,7 +139,7 @@ release = "%[1]s/release.dsse"
 baseline = "%[1]s/baseline"
 trust = "%[1]s/trust"
 sysfs = "%[1]s/sys"
-%[4]s[tpm]
+[tpm]
 device = "%[2]s"
 [identity]
 serial_file = ""
@@ -150,7 +150,7 @@ server_name = "broker.ward.lab"
 max_bytes = 268435456
 [integrity]
 ima_poll = "50ms"
-`, w.dir, w.chip.Socket, w.broker.Address(), securityFSLine(w.dir)))
+`, w.dir, w.chip.Socket, w.broker.Address()))
 }
 
 func (w *world) file(name string) string { return filepath.Join(w.dir, name) }

@@ -16,6 +16,7 @@ import (
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/checkpoint"
+	"ward/internal/trust/event"
 )
 
 // assembleAnchor makes the role that ties the record to the TPM.
@@ -35,10 +36,16 @@ func (d *daemon) assembleAnchor(chip *tpm.Lazy, boot *bootState) *anchor.Anchor 
 }
 
 // durable is the journal as far as no power cut takes it away.
-type durable struct{ *journal.Journal }
+type durable struct{ journal *journal.Journal }
 
-func (j durable) Durable() (epoch, sequence uint64) {
-	s := j.Status()
+func (d durable) Read(ctx context.Context, after uint64, limit int) ([]event.Record, error) {
+	return d.journal.Read(ctx, after, limit)
+}
+
+func (d durable) Wait(ctx context.Context, after uint64) error { return d.journal.Wait(ctx, after) }
+
+func (d durable) Durable() (epoch, sequence uint64) {
+	s := d.journal.Status()
 	return s.Epoch, s.Durable
 }
 

@@ -85,7 +85,7 @@ func (d *daemon) assemble() {
 			return link.Run(ctx)
 		})
 	}
-	sinks := d.assembleSinks(who)
+	sinks := d.assembleSinks(who.TLS)
 	use := newKeyUse(who, d.recorder)
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Signers: []uint32{signerGroup}, Journal: d.journal,

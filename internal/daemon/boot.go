@@ -10,6 +10,7 @@ import (
 	"ward/internal/agent/attester"
 	"ward/internal/agent/integrity"
 	"ward/internal/agent/localapi"
+	"ward/internal/agent/once"
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/baseline"
@@ -23,17 +24,17 @@ type bootState struct{ attester *attester.Attester }
 func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	securityFS := os.DirFS(d.config.Paths.SecurityFS())
 	p := d.config.Paths
-	told := newTold(d.journal, d.boot, d.log)
+	told := once.New(d.journal, d.boot, d.log)
 	a := attester.New(attester.Config{
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
 		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
 		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
-		Recorder: d.recorder, First: told.first, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+		Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Recorder: d.recorder, First: told.first, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
 	return &bootState{a}

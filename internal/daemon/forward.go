@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"ward/internal/agent/forward"
-	"ward/internal/agent/identity"
 	"ward/internal/agent/identity/roots"
 	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"
@@ -26,13 +25,14 @@ var formats = map[string]func(syslog.Origin, *syslog.Event) []byte{
 	config.RFC5424: syslog.RFC5424, config.CEF: syslog.CEF, config.DICOM: syslog.DICOM,
 }
 
-// assembleSinks makes one role for each syslog server.
-func (d *daemon) assembleSinks(who *identity.Role) []*forward.Sink {
+// assembleSinks makes one role for each syslog server. identity waits for the
+// device's reporting identity.
+func (d *daemon) assembleSinks(identity func(context.Context) (*tls.Config, error)) []*forward.Sink {
 	folder := filepath.Join(d.config.Paths.State, "sinks")
 	if d.unkept != nil {
 		folder = "" // a cursor in a journal that ends with the daemon is no place later
 	}
-	trusted := sinkTrust{who.TLS, filepath.Join(d.config.Paths.Trust, "syslog")}
+	trusted := sinkTrust{identity, filepath.Join(d.config.Paths.Trust, "syslog")}
 	var all []*forward.Sink
 	for _, text := range d.config.Forward.Sinks {
 		c, err := config.ParseSink(text)

@@ -186,6 +186,20 @@ func (f *verifyFlags) addEventLog(cmd *cobra.Command, e *evidence.Evidence) erro
 	return nil
 }
 
+// quotedDigest is the pcrDigest of the boot quote as the registers beside it give it;
+// nil where there is no quote. That they do is what the appraisal decides.
+func quotedDigest(e evidence.Evidence) []byte {
+	_, registers, err := quote.Untrusted(quote.Quote(e.BootQuote))
+	if err != nil {
+		return nil
+	}
+	h := sha256.New()
+	for _, n := range registers {
+		h.Write(e.PCRs[n])
+	}
+	return h.Sum(nil)
+}
+
 func printAppraisal(w io.Writer, e evidence.Evidence, v *release.Verified, p appraisal.Policy, r appraisal.Result) {
 	m := v.Manifest()
 	console.Row(w, "Verdict", "%s: %s", strings.ToUpper(r.Verdict.String()), console.VerdictWords[r.Verdict.String()])
@@ -199,6 +213,9 @@ func printAppraisal(w io.Writer, e evidence.Evidence, v *release.Verified, p app
 	}
 	console.Row(w, "Freshness", "%s", freshness)
 	console.Row(w, "Seen", "%d events of the boot, %d measured files", r.Events, r.IMAEntries)
+	if digest := quotedDigest(e); digest != nil {
+		console.Row(w, "Quoted", "%x; the first checkpoints of this boot in the device's record name it", digest)
+	}
 	fmt.Fprintln(w, "\nClaims")
 	for _, c := range appraisal.Claims() {
 		fmt.Fprintf(w, "  %-11s %s\n", c, r.Claims[c])

@@ -3,9 +3,9 @@ package anchor
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"ward/internal/trust/checkpoint"
@@ -36,56 +36,30 @@ func (a *Anchor) resume(ctx context.Context) (resumed, error) {
 	var out resumed
 	var lost, read uint64
 	_, newest := a.c.Journal.Durable()
-	for end := newest; end > 0 && (a.history.Orderly == nil || a.history.Durable == nil); {
+	for end := newest; end > 0 && (a.history.Orderly == nil || a.history.Durable == nil); end -= min(end, batch) {
 		a.c.Alive()
-		begin := end - min(end, batch)
-		records, err := a.c.Journal.Read(ctx, begin, batch)
+		records, err := a.c.Journal.Read(ctx, end-min(end, batch), batch)
 		if err != nil {
 			return resumed{}, err
 		}
-		records = slices.DeleteFunc(records, func(r event.Record) bool { return r.Sequence > end })
-		if len(records) == 0 {
+		if len(records) == 0 || records[0].Sequence > end {
 			break // what is before was recycled
 		}
-		for _, r := range slices.Backward(records) {
+		for i := len(records) - 1; i >= 0; i-- {
+			r := records[i]
 			read++
-			if r.Bytes == nil {
+			switch {
+			case r.Sequence > end:
+			case r.Bytes == nil:
 				lost++
-				continue
-			}
-			if read < conditionReach {
+			case isCheckpoint(r):
+				if err := a.found(ctx, ak, r, lost, &out); err != nil {
+					return resumed{}, err
+				}
+			case read < conditionReach:
 				a.lookForCondition(r)
 			}
-			if !isCheckpoint(r) {
-				continue
-			}
-			e, err := event.Parse(r.Bytes)
-			if err != nil || e.Type != event.Checkpoint {
-				continue
-			}
-			report, err := checkpoint.Parse(e.Report)
-			if err == nil && a.history.Last(report.Counter) != nil {
-				continue
-			}
-			var v checkpoint.Verified
-			if err == nil {
-				v, err = checkpoint.Verify(report, e.Source, e.Epoch, ak)
-			}
-			switch {
-			case errors.Is(err, checkpoint.ErrSignature):
-				return resumed{}, a.replace(ctx, finding.JournalForeign, fmt.Sprintf("record %d: %v", r.Sequence, err))
-			case err != nil:
-				a.incident(ctx, finding.New(finding.JournalAnchorInvalid, fmt.Sprintf("record %d: %v", r.Sequence, err)))
-				continue
-			}
-			if err := a.found(ctx, e, v, lost); err != nil {
-				return resumed{}, err
-			}
-			if e.Boot == a.c.Boot && v.Counter() == checkpoint.Durable {
-				out.boot, out.durableLeft = true, durableEvery-(a.c.Monotonic()-e.Monotonic)
-			}
 		}
-		end = begin
 	}
 	if a.history == (checkpoint.History{}) && lost > 0 {
 		a.incident(ctx, finding.New(finding.JournalCounterJump, fmt.Sprintf("no checkpoint is left in the record to hold against the TPM's counters; %d records have lost their content", lost)))
@@ -93,30 +67,53 @@ func (a *Anchor) resume(ctx context.Context) (resumed, error) {
 	return out, nil
 }
 
-// found takes a verified checkpoint of the record as the last of its counter.
-func (a *Anchor) found(ctx context.Context, e event.Decoded, v checkpoint.Verified, lost uint64) error {
+// found takes a checkpoint of the record as the last of its counter, if there is no
+// newer one.
+func (a *Anchor) found(ctx context.Context, ak *ecdsa.PublicKey, r event.Record, lost uint64, out *resumed) error {
+	e, err := event.Parse(r.Bytes)
+	if err != nil || e.Type != event.Checkpoint {
+		return nil
+	}
+	report, err := checkpoint.Parse(e.Report)
+	if err == nil && a.history.Last(report.Counter) != nil {
+		return nil
+	}
+	var v checkpoint.Verified
+	if err == nil {
+		v, err = checkpoint.Verify(report, e.Source, e.Epoch, ak)
+	}
+	if err != nil {
+		detail := fmt.Sprintf("record %d: %v", r.Sequence, err)
+		if errors.Is(err, checkpoint.ErrSignature) {
+			return a.replace(ctx, finding.JournalForeign, detail)
+		}
+		a.incident(ctx, finding.New(finding.JournalAnchorInvalid, detail))
+		return nil
+	}
 	known, err := a.hash(ctx, v.Place().Sequence)
 	if err != nil {
 		return err
 	}
-	entry := checkpoint.Entry{Verified: v, Record: e.Sequence, Known: known}
 	var alone checkpoint.History
-	for _, f := range alone.Add(entry) {
+	for _, f := range alone.Add(checkpoint.Entry{Verified: v, Record: e.Sequence, Known: known}) {
 		a.incident(ctx, f)
 	}
-	m := alone.Last(v.Counter())
-	m.Lost = lost
+	alone.Lose(lost)
+	here := e.Boot == a.c.Boot
 	if v.Counter() == checkpoint.Durable {
-		a.history.Durable = m
+		a.history.Durable = alone.Durable
+		if here {
+			out.boot, out.durableLeft = true, durableEvery-(a.c.Monotonic()-e.Monotonic)
+		}
 	} else {
-		a.history.Orderly = m
+		a.history.Orderly = alone.Orderly
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if v.Place().Sequence > a.anchored {
 		a.anchored = v.Place().Sequence
 		a.status.Anchored = a.anchored
-		if e.Boot == a.c.Boot {
+		if here {
 			a.status.Last = &Last{Counter: v.Counter(), Value: v.Value(), Record: e.Sequence, At: e.Monotonic}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ward/internal/agent/forward"
+	"ward/internal/contracttest"
 	device "ward/internal/device/syslog"
 	"ward/internal/format/chain"
 	"ward/internal/format/syslog"
@@ -39,6 +40,7 @@ type memory struct {
 func newMemory() *memory { return &memory{epoch: 1, changed: make(chan struct{})} }
 
 func (m *memory) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e.Time.IsZero() {
@@ -61,7 +63,7 @@ func (m *memory) Record(_ context.Context, e event.Event) error {
 func (m *memory) add(t testing.TB, n int) {
 	t.Helper()
 	for range n {
-		if err := m.Record(t.Context(), event.Event{Type: event.BootVerdict, Severity: finding.Info}); err != nil {
+		if err := m.Record(t.Context(), event.Event{Type: event.DaemonStopped, Severity: finding.Info, Report: []byte(`{"session":3}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}

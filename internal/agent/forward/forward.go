@@ -257,6 +257,7 @@ func (s *Sink) attempt(ctx context.Context) error {
 	err = s.serve(ctx, conn)
 	s.confirm(time.Now())
 	s.marks, s.cursor, s.announced = nil, s.safe, false
+	s.confirm(time.Now())
 	return err
 }
 

@@ -244,7 +244,7 @@ func TestConditions(t *testing.T) {
 				if got := sc.m.findings(t); got != row.later {
 					t.Errorf("after three minutes: %s, want %s", got, row.later)
 				}
-				if s := sc.sink.Status(); s.State != "connecting" || !strings.Contains(s.Error, row.cause.String()) {
+				if s := sc.sink.Status(); s.State != "connecting" || s.Behind != sc.m.Newest() || !strings.Contains(s.Error, row.cause.String()) {
 					t.Errorf("status %+v", s)
 				}
 				sc.s.set(0)
@@ -267,6 +267,10 @@ func TestRefusalAfterTheHandshake(t *testing.T) {
 		for range 600 {
 			sc.pass(time.Second)
 			sc.s.cut(device.Refused)
+		}
+		sc.pass(0)
+		if s := sc.sink.Status(); s.Sent != 0 || s.Behind != 2 {
+			t.Errorf("what a server refused counts as sent: %+v", s)
 		}
 		if got := sc.m.findings(t); got != "raised link.sink-refused" {
 			t.Errorf("recorded %s", got)

@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -50,7 +49,7 @@ func (s *Sink) message(r *event.Record) *syslog.Event {
 	if len(r.Bytes) > 0 {
 		d, err := event.Parse(r.Bytes)
 		if err == nil {
-			return describe(&d, r.Bytes)
+			return describe(&d)
 		}
 		s.config.Log.Warn("read record", "sequence", r.Sequence, "error", err)
 		kind = typeUnreadable
@@ -73,7 +72,7 @@ func (s *Sink) event(kind, title string, severity finding.Severity) *syslog.Even
 }
 
 // describe is an event with everything that it says.
-func describe(d *event.Decoded, b []byte) *syslog.Event {
+func describe(d *event.Decoded) *syslog.Event {
 	e := &syslog.Event{Time: d.Time, Severity: syslog.Severity(d.Severity), Over: d.Type == event.FindingCleared, Title: titleOf(d.Type)}
 	f := d.Finding
 	if f == nil {
@@ -101,28 +100,15 @@ func describe(d *event.Decoded, b []byte) *syslog.Event {
 	e.Say("detail", f.Detail)
 	e.Say("report", string(d.Report))
 	e.Say("remedy", f.Remedy)
-	sayRepeated(e, b)
+	if r := d.Repeated; r != nil {
+		e.Say("repeated", strconv.Itoa(r.Count))
+		e.Say("first", r.First.UTC().Format(time.RFC3339Nano))
+		e.Say("last", r.Last.UTC().Format(time.RFC3339Nano))
+	}
 	return e
 }
 
 func digits(n uint64) string { return strconv.FormatUint(n, 10) }
-
-// sayRepeated says how often an event stands for, and between which moments.
-func sayRepeated(e *syslog.Event, b []byte) {
-	var w struct {
-		Data struct {
-			Repeated struct {
-				Count       json.Number
-				First, Last string
-			}
-		}
-	}
-	if json.Unmarshal(b, &w) == nil {
-		e.Say("repeated", string(w.Data.Repeated.Count))
-		e.Say("first", w.Data.Repeated.First)
-		e.Say("last", w.Data.Repeated.Last)
-	}
-}
 
 // place is where in a log or among the registers a finding is.
 func place(f *finding.Finding) string {

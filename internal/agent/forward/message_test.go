@@ -60,12 +60,14 @@ func TestRepeatedAndSeverity(t *testing.T) {
 	run(t, func(sc *scene) {
 		sc.config.Format = func(_ syslog.Origin, e *syslog.Event) []byte { got = append(got, e); return nil }
 		for s := finding.Info; s <= finding.Critical; s++ {
-			if err := sc.m.Record(t.Context(), event.Event{Type: event.BootVerdict, Severity: s}); err != nil {
+			e := event.Event{Type: event.DaemonStopped, Severity: s, Report: []byte(`{"session":3}`)}
+			if s == finding.Critical {
+				e.Repeated = &event.Repeated{Count: 12, First: time.Date(2026, 11, 24, 1, 0, 0, 0, time.UTC), Last: time.Date(2026, 11, 24, 1, 1, 0, 5e8, time.UTC)}
+			}
+			if err := sc.m.Record(t.Context(), e); err != nil {
 				t.Fatal(err)
 			}
 		}
-		last := &sc.m.records[4]
-		last.Bytes = bytes.Replace(last.Bytes, []byte(`"data":{`), []byte(`"data":{"repeated":{"count":12,"first":"2026-11-24T01:00:00Z","last":"2026-11-24T01:01:00.5Z"}`), 1)
 	}, func(sc *scene) { sc.pass(time.Minute) })
 	if len(got) != 5 {
 		t.Fatalf("%d events", len(got))
@@ -80,5 +82,34 @@ func TestRepeatedAndSeverity(t *testing.T) {
 	}
 	if e := got[0]; e.Said("repeated") != "" || e.Said("first") != "" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// The document shows messages as they are, and the configuration of rsyslog that the
+// tests run.
+//
+// Verifies: SR-070
+func TestDocument(t *testing.T) {
+	read := func(name string) string {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	document := read("../../../docs/sinks.md")
+	if conf := strings.TrimSuffix(read("testdata/rsyslog.conf"), "\n"); !strings.Contains(document, "```\n"+conf+"\n```") {
+		t.Error("docs/sinks.md has another configuration of rsyslog than testdata/rsyslog.conf")
+	}
+	for _, format := range []string{"rfc5424", "cef", "dicom"} {
+		shown := 0
+		for line := range strings.Lines(read("testdata/" + format + ".golden")) {
+			if strings.Contains(document, "```\n"+line+"```") {
+				shown++
+			}
+		}
+		if shown != 1 {
+			t.Errorf("docs/sinks.md shows %d messages of %s as they are, want 1", shown, format)
+		}
 	}
 }

@@ -27,6 +27,7 @@ type Anchoring struct {
 	Orderly     *checkpoint.Mark
 	Durable     *checkpoint.Mark
 	Reached     string // what is known of freshness, one line; empty: nothing
+	Reaches     bool   // the journal holds what is known, or newer
 	Findings    []finding.Finding
 	Untold      int // findings beyond maxProblems
 }

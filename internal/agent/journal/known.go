@@ -91,10 +91,12 @@ func (k *Known) judge(a *anchors, v Verification) {
 	case v.Last < p.Sequence:
 		a.found(finding.New(finding.JournalRolledBack, fmt.Sprintf("this journal ends with record %d; there is %s", v.Last, k)))
 	case there && h == p.Head:
+		a.out.Reaches = true
 		a.out.Reached = fmt.Sprintf("this copy reaches at least record %d, known by %s", p.Sequence, k)
 	case there && h != (chain.Hash{}):
 		a.found(finding.New(finding.JournalForked, fmt.Sprintf("record %d has the hash %s here; %s names %s", p.Sequence, h, k, p.Head)))
 	case k.later != "":
+		a.out.Reaches = true
 		a.out.Reached = fmt.Sprintf("this copy is as new as %s: it has %s; record %d itself is not in it any more", k, k.later, p.Sequence)
 	default:
 		a.out.Reached = fmt.Sprintf("unknown: record %d is not in this copy any more; %s cannot be held against it", p.Sequence, k)

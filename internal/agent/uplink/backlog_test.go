@@ -67,7 +67,7 @@ func (d *deep) Acknowledged() uint64 { return d.acked.Load() }
 func (d *deep) Record(context.Context, event.Event) error { return nil }
 
 // drain is a broker that acknowledges at once, with a fleet behind it that confirms
-// every 500th record and the last.
+// every 1000th record and the last.
 type drain struct {
 	journal  *deep
 	key      *ecdsa.PrivateKey
@@ -91,7 +91,7 @@ func (c *drain) Send(topic string, _ bool, _ []byte) (mqtt.Delivery, error) {
 	}
 	c.sent++
 	c.look(c.sent)
-	if c.sent%500 == 0 || c.sent == c.journal.records {
+	if c.sent%1000 == 0 || c.sent == c.journal.records {
 		b, err := receipt.Sign(receipt.Receipt{Tenant: "acme", Device: "pump-1", Epoch: 1, Sequence: c.sent, Head: c.journal.hashOf(c.sent), Time: time.Now()}, c.key)
 		if err != nil {
 			return nil, err
@@ -141,7 +141,7 @@ func liveWhileSending(b *testing.B, waiting uint64) (most uint64) {
 		most = max(most, s.HeapAlloc)
 	}
 	c := uplink.Config{
-		Brokers: []string{"tls://a:8883"}, ServerName: "broker", Tenant: "acme", Device: "pump-1", Epoch: 1,
+		Brokers: []string{"tls://a:8883"}, DailyBytes: 1 << 40, ServerName: "broker", Tenant: "acme", Device: "pump-1", Epoch: 1,
 		Birth:    func() presence.Status { return presence.Status{Boot: boot, Session: 3, Version: "0.1"} },
 		Receipts: func() *dsse.Keyring { return keys }, Journal: d, Recorder: d, Credentials: &credentials{},
 		Connect: func(context.Context, mqtt.Options) (uplink.Publisher, error) { return conn, nil },

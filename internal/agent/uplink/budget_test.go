@@ -23,8 +23,8 @@ const (
 
 func (m *memory) grave(t testing.TB) {
 	t.Helper()
-	f := finding.New(finding.IMAUnknownFile, "something ran")
-	if err := m.Record(t.Context(), event.Event{Type: event.FindingIncident, Subject: "test", Severity: finding.Critical, Finding: &f}); err != nil {
+	f := finding.New(finding.IMAChangedFile, "something ran")
+	if err := m.Record(t.Context(), event.Event{Type: event.FindingIncident, Subject: "test", Severity: f.Severity, Finding: &f}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -34,6 +34,7 @@ type device struct {
 	strand             // the journal on the device's disk
 	Volatile []*strand `json:"volatile,omitempty"` // its journals in memory, the newest last
 	Session  uint64    `json:"session,omitempty"`
+	Anchors  anchors   `json:"anchors,omitzero"`
 
 	tenant, name string
 	state        string    // of the last status

@@ -11,6 +11,7 @@ package ingest
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -57,7 +58,10 @@ type Config struct {
 	// Adopt accepts a device's chain from the first record that is seen. Without
 	// it a chain that is first seen in its middle gets no receipt: a receipt
 	// covers everything before it, and that was never here.
-	Adopt    bool
+	Adopt bool
+	// AK is a device's registered attestation key, with which its checkpoints are
+	// verified; nil where it has none. Nil: none is verified.
+	AK       func(now time.Time, tenant, device string) (*ecdsa.PublicKey, error)
 	Verifier Verifier      // asks for evidence and judges it; nil: nobody is asked
 	Coalesce time.Duration // 100 ms if zero
 	Log      *slog.Logger
@@ -210,6 +214,7 @@ func (i *Ingest) take(ctx context.Context, conn *mqtt.Client, m mqtt.Message) er
 		}
 	}
 	i.emit(ctx, received)
+	i.emit(ctx, i.anchored(now, m, accepted))
 	i.verify(ctx, now, m, received)
 	return i.rotate(ctx, conn, received)
 }

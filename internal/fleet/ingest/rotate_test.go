@@ -21,6 +21,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"ward/internal/agent/fleetkeys"
+	"ward/internal/contracttest"
 	"ward/internal/device/mqtt"
 	"ward/internal/fleet/ingest"
 	"ward/internal/fleet/verifier"
@@ -40,6 +41,7 @@ type told struct {
 }
 
 func (n *told) Record(_ context.Context, e event.Event) error {
+	contracttest.Recorded(e)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.events = append(n.events, e)

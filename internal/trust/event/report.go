@@ -12,6 +12,9 @@ import (
 // mainKey is what a report says first.
 const mainKey = "verdict"
 
+// maxShown bounds a text in a line, in bytes: a digest is shown, a signature is not.
+const maxShown = 64
+
 // ReportLine is a report in one line for people: its plain values by name, the
 // verdict first; lists and objects are left out. What is no report gives "".
 func ReportLine(report json.RawMessage) string {
@@ -26,7 +29,11 @@ func ReportLine(report json.RawMessage) string {
 	var parts []string
 	for _, name := range names {
 		switch v := values[name].(type) {
-		case string, float64, bool:
+		case string:
+			if len(v) <= maxShown {
+				parts = append(parts, fmt.Sprintf("%s %v", name, v))
+			}
+		case float64, bool:
 			parts = append(parts, fmt.Sprintf("%s %v", name, v))
 		}
 	}
