@@ -207,9 +207,9 @@ var (
 	errUntrusted = errors.New("certificate signed by unknown authority")
 	errName      = errors.New("certificate is valid for another name")
 	errRefused   = errors.New("bad certificate")
-	errProxy     = errors.New("the proxy refuses: 407 Proxy Authentication Required")
-	errProtocol  = errors.New("not MQTT 3.1.1: packet of type 0")
-	causes       = map[error]mqtt.Cause{errProxy: mqtt.ProxyRefused, errProtocol: mqtt.Protocol, errDown: mqtt.Unreachable, errUntrusted: mqtt.ServerUntrusted, errName: mqtt.ServerName, errRefused: mqtt.Refused}
+	errProxy     = errors.New("the proxy refuses: 407")
+	errOther     = errors.New("the server answers 404")
+	causes       = map[error]mqtt.Cause{errProxy: mqtt.ProxyRefused, errOther: mqtt.Protocol, errDown: mqtt.Unreachable, errUntrusted: mqtt.ServerUntrusted, errName: mqtt.ServerName, errRefused: mqtt.Refused}
 )
 
 func (n *net) set(broker string, err error) {
