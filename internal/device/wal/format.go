@@ -138,7 +138,8 @@ func looksLikeRecord(b []byte, last uint64) bool {
 }
 
 const (
-	suffix = ".wal"
+	suffix     = ".wal"
+	nameLength = 16 + len(suffix)
 	// temporary marks a segment that is being rewritten; one that is found was
 	// left by a power cut.
 	temporary = ".new"

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 )
 
 // Damage is a place where the log does not hold what was written.
@@ -124,22 +123,26 @@ func (s *Scan) list(fs FS) ([]string, error) {
 	s.aside = make(map[uint64]bool)
 	var segments []string
 	for _, name := range names {
-		whole := strings.TrimSuffix(strings.TrimSuffix(name, temporary), aside)
+		whole := name[:min(len(name), nameLength)]
 		number, ok := parseSegmentName(whole)
-		switch {
-		case !ok:
-		case number > maxNumber:
+		if !ok {
+			continue
+		}
+		if number > maxNumber {
 			s.Damage = append(s.Damage, Damage{Segment: name, Reason: "no segment has a number as high as this"})
-		case name == whole+temporary:
+			continue
+		}
+		switch name[len(whole):] {
+		case "":
+			s.number = max(s.number, number)
+			segments = append(segments, name)
+		case temporary:
 			s.leftovers = append(s.leftovers, name)
-		case name == whole+aside:
+		case aside:
 			s.number = max(s.number, number)
 			s.aside[number] = true
 			s.Kept.Files++
 			s.Kept.Bytes += blocks(sizeOf(fs, name))
-		case name == whole:
-			s.number = max(s.number, number)
-			segments = append(segments, name)
 		}
 	}
 	return segments, nil
