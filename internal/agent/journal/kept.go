@@ -8,15 +8,11 @@ import (
 )
 
 // tellGone records that damaged segments were recycled, since the room for
-// keeping them aside was used up.
+// keeping them aside was used up. Run alone calls it.
 func (j *Journal) tellGone(ctx context.Context) {
-	k := j.log.Kept()
-	j.mu.Lock()
-	fresh := k.Gone - j.gone
-	j.gone = k.Gone
-	j.mu.Unlock()
-	if fresh > 0 {
+	if gone := j.log.Kept().Gone; gone > j.gone {
+		j.gone = gone
 		j.note(ctx, incident(finding.JournalCorrupt,
-			fmt.Sprintf("%d damaged segments were recycled: %d files of %d bytes are kept aside, and there is no room for more", fresh, k.Files, k.Bytes)))
+			fmt.Sprintf("%d damaged segments were recycled since the start: there is no room to keep more of them aside", gone)))
 	}
 }

@@ -56,7 +56,7 @@ func TestDamageThatCannotBeKeptIsRecorded(t *testing.T) {
 			t.Errorf("%d damaged segments are kept, want 2", s.Kept)
 		}
 		if told := incidents(t, j, last); !slices.ContainsFunc(told, func(d string) bool { return strings.Contains(d, "damaged segments were recycled") }) {
-			t.Errorf("recorded %q", told)
+			t.Errorf("recorded %q; status %+v", told, j.Status())
 		}
 	})
 }
