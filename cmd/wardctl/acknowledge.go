@@ -67,7 +67,7 @@ or not allowed, 3 the daemon does not answer.`,
 func notAcknowledged(err error, socket string) error {
 	var refusal *localapi.Refusal
 	if !errors.As(err, &refusal) {
-		return down(err, socket)
+		return console.Down(err, socket)
 	}
 	status := cli.NotDecided
 	switch refusal.Status {
