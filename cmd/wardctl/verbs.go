@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/cmd/wardctl/factory"
+	"ward/cmd/wardctl/findings"
 	"ward/cmd/wardctl/identity"
 	"ward/cmd/wardctl/logs"
 	"ward/cmd/wardctl/proof"
@@ -12,7 +13,7 @@ import (
 // verbs lists the program's verbs; each is made in a file of its own name.
 func verbs() []*cobra.Command {
 	return []*cobra.Command{
-		newStatus(), newEvents(), newJournal(), newAcknowledge(), newExplain(), newUpdate(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence(),
+		newStatus(), newEvents(), newJournal(), findings.NewAcknowledge(defaultSocket, down), findings.NewExplain(), newUpdate(), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence(),
 		identity.New(defaultSocket), factory.NewProvision(), factory.NewDecommission(),
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package findings
 
 import (
 	"errors"
@@ -13,7 +13,9 @@ import (
 	"ward/internal/trust/finding"
 )
 
-func newAcknowledge() *cobra.Command {
+// NewAcknowledge makes the verb acknowledge, which asks the daemon on a socket; down
+// says what to do when it does not answer.
+func NewAcknowledge(defaultSocket string, down func(err error, socket string) error) *cobra.Command {
 	var socket string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -38,7 +40,7 @@ or not allowed, 3 the daemon does not answer.`,
 			}
 			cs, err := localapi.NewClient(socket).Acknowledge(cmd.Context(), finding.Code(args[0]), subject)
 			if err != nil {
-				return notAcknowledged(err, socket)
+				return notAcknowledged(err, func(err error) error { return down(err, socket) })
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
@@ -50,7 +52,7 @@ or not allowed, 3 the daemon does not answer.`,
 					text += ", about " + c.Subject
 				}
 				if a := c.Acknowledged; a != nil {
-					text += ", " + moment(a.Time) + " by " + a.By + " before"
+					text += ", " + a.Time.UTC().Format("2006-01-02 15:04:05") + " by " + a.By + " before"
 				}
 				if _, err := fmt.Fprintln(out, event.Visible(text)); err != nil {
 					return err
@@ -64,10 +66,10 @@ or not allowed, 3 the daemon does not answer.`,
 	return cmd
 }
 
-func notAcknowledged(err error, socket string) error {
+func notAcknowledged(err error, down func(error) error) error {
 	var refusal *localapi.Refusal
 	if !errors.As(err, &refusal) {
-		return down(err, socket)
+		return down(err)
 	}
 	status := cli.NotDecided
 	switch refusal.Status {
