@@ -37,8 +37,8 @@ func TestLocalScripts(t *testing.T) {
 		UpdateScripts: *update,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status":   scripttest.Status,
-			"record":   func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history) },
-			"more":     func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history[1:2]) },
+			"record":   func(ts *testscript.TestScript, _ bool, args []string) { recorded(ts, args[0], history) },
+			"more":     func(ts *testscript.TestScript, _ bool, args []string) { recorded(ts, args[0], history[1:2]) },
 			"daemon":   startDaemon,
 			"anchored": anchored(t),
 			"same":     same,
@@ -80,7 +80,7 @@ func openJournal(ts *testscript.TestScript, dir string) *journal.Journal {
 	return j
 }
 
-func record(ts *testscript.TestScript, dir string, events []event.Event) {
+func recorded(ts *testscript.TestScript, dir string, events []event.Event) {
 	j := openJournal(ts, dir)
 	for _, e := range events {
 		ts.Check(j.Record(context.Background(), e))
