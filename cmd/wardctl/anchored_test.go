@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"ward/cmd/wardctl/record"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -114,7 +115,7 @@ func TestTailFollow(t *testing.T) {
 	}
 	lines := make(chan string, 10)
 	following, stop := context.WithCancel(t.Context())
-	cmd := newJournal()
+	cmd := record.NewJournal(defaultSocket)
 	cmd.SetArgs([]string{"tail", "-f", "-n", "2", dir})
 	cmd.SetOut(sink(lines))
 	ended := make(chan error, 1)

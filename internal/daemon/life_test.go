@@ -236,12 +236,14 @@ func TestADiskThatHeals(t *testing.T) {
 		{"full, never used", false, mounted,
 			func(t *testing.T, state string) { write(t, filepath.Join(state, "ballast"), 4<<20) },
 			func(t *testing.T, state string) { check(t, os.Remove(filepath.Join(state, "ballast"))) }, "no space left"},
-		{"a segment that is none", true, func(t *testing.T) string { return t.TempDir() },
+		{"a state file that cannot be read", true, func(t *testing.T) string { return t.TempDir() },
 			func(t *testing.T, state string) {
-				check(t, os.Mkdir(filepath.Join(state, "journal", "00000000000000ff.wal"), 0o700))
+				check(t, os.Rename(filepath.Join(state, "journal/state.json"), filepath.Join(state, "kept")))
+				check(t, os.Mkdir(filepath.Join(state, "journal/state.json"), 0o700))
 			},
 			func(t *testing.T, state string) {
-				check(t, os.Remove(filepath.Join(state, "journal", "00000000000000ff.wal")))
+				check(t, os.Remove(filepath.Join(state, "journal/state.json")))
+				check(t, os.Rename(filepath.Join(state, "kept"), filepath.Join(state, "journal/state.json")))
 			}, "is a directory"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

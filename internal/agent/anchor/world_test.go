@@ -33,12 +33,13 @@ type device struct {
 	boots int
 	begun time.Time // of this boot
 
-	journal  *journal.Journal
-	role     *anchor.Anchor
-	replaced []uint64
-	config   func(*anchor.Config)
-	kill     func()
-	stop     func() // in order
+	journal *journal.Journal
+	role    *anchor.Anchor
+	mu      sync.Mutex
+	epochs  []uint64
+	config  func(*anchor.Config)
+	kill    func()
+	stop    func() // in order
 }
 
 func newDevice(t *testing.T) *device {
@@ -130,8 +131,12 @@ func (d *device) start(die func(op string) bool) {
 	k := kept{j, g}
 	c := anchor.Config{
 		Source: source, Boot: d.boot(), Monotonic: d.now, Counter: chip{d.soft, g, look, look}, Journal: k, Recorder: k,
-		Judged:   func(context.Context) (pcr.Digest, error) { return boot, nil },
-		Replaced: func(_ string, atLeast uint64) { d.replaced = append(d.replaced, atLeast) },
+		Judged: func(context.Context) (pcr.Digest, error) { return boot, nil },
+		Replaced: func(_ string, atLeast uint64) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.epochs = append(d.epochs, atLeast)
+		},
 	}
 	if d.config != nil {
 		d.config(&c)
@@ -163,6 +168,13 @@ func (d *device) start(die func(op string) bool) {
 		}
 	}
 	d.t.Cleanup(d.kill)
+}
+
+// replaced are the epochs that were asked for.
+func (d *device) replaced() []uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.epochs
 }
 
 func (d *device) boot() string       { return "boot-" + string(rune('a'+d.boots%26)) }

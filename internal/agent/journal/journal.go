@@ -77,6 +77,7 @@ type Journal struct {
 	told    uint64 // the newest record that waiters were told of
 	lost    int    // events that found no room in memory
 	failing bool   // the condition is raised
+	gone    int    // damaged segments of which it was told that they are not kept
 
 	why      string // the journal was begun
 	reserved bool   // the state's epoch is that of the journal to begin
@@ -97,6 +98,7 @@ type Status struct {
 	Unconfirmed  int64      `json:"unconfirmed"` // bytes of what the fleet has not confirmed
 	Flash        Flash      `json:"flash"`
 	Lost         int        `json:"lost"` // events that could not be kept
+	Kept         int        `json:"kept"` // damaged segments that are kept aside
 	Error        string     `json:"error,omitempty"`
 }
 
@@ -318,6 +320,7 @@ func (j *Journal) Status() Status {
 		Epoch: j.state.Epoch, Sequence: j.log.Next() - 1, Durable: j.log.Durable(), Acknowledged: j.state.Acknowledged,
 		Head: j.head, Bytes: j.log.Size(), MaxBytes: j.c.MaxBytes, Unconfirmed: j.log.Behind(j.state.Acknowledged),
 		Flash: j.state.Flash, Lost: j.lost,
+		Kept: j.log.Kept().Files,
 	}
 	if err := j.log.Failing(); err != nil {
 		s.Error = err.Error()

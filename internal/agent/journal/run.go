@@ -77,6 +77,7 @@ func (j *Journal) flush(ctx context.Context) {
 	if err := j.room(); err != nil {
 		j.c.Log.Debug("make room in the journal", "error", err)
 	}
+	j.tellGone(ctx)
 	j.mu.Lock()
 	shed, due := j.shed, j.shed > 0 && time.Since(j.overflow) >= overflowEvery
 	if due {

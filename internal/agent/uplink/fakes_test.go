@@ -107,6 +107,13 @@ func (m *memory) Acknowledge(epoch, sequence uint64, head chain.Hash) error {
 	return nil
 }
 
+// forget goes back to what was confirmed up to a record.
+func (m *memory) forget(sequence uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.acked = sequence
+}
+
 func (m *memory) Acknowledged() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -207,7 +214,9 @@ var (
 	errUntrusted = errors.New("certificate signed by unknown authority")
 	errName      = errors.New("certificate is valid for another name")
 	errRefused   = errors.New("bad certificate")
-	causes       = map[error]mqtt.Cause{errDown: mqtt.Unreachable, errUntrusted: mqtt.ServerUntrusted, errName: mqtt.ServerName, errRefused: mqtt.Refused}
+	errProxy     = errors.New("the proxy refuses: 407")
+	errOther     = errors.New("the server answers 404")
+	causes       = map[error]mqtt.Cause{errProxy: mqtt.ProxyRefused, errOther: mqtt.Protocol, errDown: mqtt.Unreachable, errUntrusted: mqtt.ServerUntrusted, errName: mqtt.ServerName, errRefused: mqtt.Refused}
 )
 
 func (n *net) set(broker string, err error) {

@@ -125,3 +125,62 @@ func TestRenewedCertificate(t *testing.T) {
 		}
 	})
 }
+
+// A proxy that opens no way is told as the proxy's doing, after a grace; it takes
+// the place of link.down, and no other finding's.
+//
+// Verifies: SR-064
+func TestProxyThatRefuses(t *testing.T) {
+	run(t, func(c *uplink.Config) { c.Brokers, c.Proxy = c.Brokers[:1], "http://proxy:3128" }, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {
+		if o := n.current().options; o.Proxy != "http://proxy:3128" {
+			t.Errorf("the proxy is %q", o.Proxy)
+		}
+		before := m.len()
+		n.set("tls://a:8883", errProxy)
+		n.current().Close()
+		time.Sleep(5 * time.Second)
+		if got := m.findings(before); len(got) != 0 {
+			t.Errorf("within five seconds: %v", got)
+		}
+		n.set("tls://a:8883", errDown)
+		time.Sleep(2 * time.Minute)
+		n.set("tls://a:8883", errProxy)
+		time.Sleep(5 * time.Minute)
+		n.set("tls://a:8883", errDown)
+		time.Sleep(5 * time.Minute)
+		if got := fmt.Sprint(m.findings(before)); got != "[raised link.down cleared link.down raised link.proxy-refused]" {
+			t.Errorf("recorded %s", got)
+		}
+		n.set("tls://a:8883", errUntrusted)
+		time.Sleep(5 * time.Minute)
+		n.set("tls://a:8883", errProxy)
+		time.Sleep(5 * time.Minute)
+		n.set("tls://a:8883", nil)
+		time.Sleep(5 * time.Minute)
+		if got := fmt.Sprint(m.findings(before)[3:]); got != "[cleared link.proxy-refused raised link.server-untrusted ward.link.connected cleared link.server-untrusted]" {
+			t.Errorf("then %s", got)
+		}
+	})
+}
+
+// A server of the fleet's that is no broker is told at once, and until a
+// connection has lasted.
+//
+// Verifies: SR-067
+func TestServerThatIsNoBroker(t *testing.T) {
+	run(t, func(c *uplink.Config) { c.Brokers = c.Brokers[:1] }, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {
+		before := m.len()
+		n.set("tls://a:8883", errOther)
+		n.current().Close()
+		time.Sleep(10 * time.Minute)
+		n.set("tls://a:8883", nil)
+		time.Sleep(61 * time.Second)
+		if got := fmt.Sprint(m.findings(before)); got != "[raised link.protocol]" {
+			t.Errorf("recorded %s", got)
+		}
+		time.Sleep(3 * time.Minute)
+		if got := fmt.Sprint(m.findings(before)); got != "[raised link.protocol cleared link.protocol]" {
+			t.Errorf("after a connection that lasts: %s", got)
+		}
+	})
+}

@@ -90,6 +90,11 @@ func (e *ConnectError) Answered() bool {
 // OtherID says that the broker refused for the client id alone.
 func (e *ConnectError) OtherID() bool { return errors.Is(e.Err, packets.ErrorRefusedIDRejected) }
 
+// broken is an ErrProtocol that says what was sent.
+func broken(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrProtocol, fmt.Errorf(format, args...))
+}
+
 // signError marks an error of the client's own key.
 type signError struct{ error }
 

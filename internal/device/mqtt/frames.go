@@ -1,26 +1,17 @@
 package mqtt
 
 import (
-	"fmt"
 	"net"
 	"time"
-)
-
-// Opcodes of websocket frames (RFC 6455, section 5.2).
-const (
-	frameContinued = 0x0
-	frameBinary    = 0x2
-	frameClose     = 0x8
-	framePing      = 0x9
-	framePong      = 0xa
 )
 
 const (
 	// maxMessage bounds a websocket message, in bytes: several of the largest
 	// MQTT packets, for brokers that put more than one into a message.
 	maxMessage = 4 * maxPacket
-	// maxControl bounds the content of a control frame (section 5.5).
-	maxControl = 125
+	// firstControl is the lowest opcode of the frames that carry nothing for MQTT
+	// (RFC 6455, section 5.2).
+	firstControl = 0x8
 	// maxIdle is how many frames without content for MQTT may come in idleTime:
 	// each ping is answered, and empty pieces of a message are read in a loop.
 	// Brokers ping every ten seconds or less often.
@@ -75,23 +66,22 @@ func (w *watchedFrames) watch(b []byte, now time.Time) error {
 			w.ends = 0
 		}
 		if w.head > maxHead {
-			return fmt.Errorf("%w: HTTP answer with a head of more than %d bytes", ErrProtocol, maxHead)
+			return broken("HTTP answer with a head of more than %d bytes", maxHead)
 		}
 		w.begun = w.ends == len(headEnd) && w.status == switching
 	}
 	return w.frames.watch(b, now)
 }
 
-// frames follows the headers of a stream of frames from a server (section 5.2)
-// and keeps them to what MQTT in a websocket is: unmasked, binary, bounded.
+// frames follows the headers of a stream of frames from a server (section 5.2),
+// and counts those without content: the library keeps the others' order and form,
+// and their sum to maxMessage.
 type frames struct {
-	header  [10]byte
-	have    int    // bytes of the header that were read
-	left    uint64 // bytes of the frame's content that are still to come
-	message uint64 // bytes of the message so far
-	open    bool   // a message has begun and its last frame has not come
-	idle    int    // frames without content since
-	since   time.Time
+	header [10]byte
+	have   int    // bytes of the header that were read
+	left   uint64 // bytes of the frame's content that are still to come
+	idle   int    // frames without content since
+	since  time.Time
 }
 
 func (f *frames) watch(b []byte, now time.Time) error {
@@ -105,17 +95,26 @@ func (f *frames) watch(b []byte, now time.Time) error {
 		f.header[f.have] = b[0]
 		f.have++
 		b = b[1:]
-		if length, whole := f.length(); whole {
-			f.have, f.left = 0, length
-			if err := f.check(length, now); err != nil {
-				return err
-			}
+		length, whole := f.length()
+		if !whole {
+			continue
+		}
+		f.have, f.left = 0, length
+		if length > 0 && f.header[0]&0xf < firstControl {
+			continue
+		}
+		if now.Sub(f.since) > idleTime {
+			f.idle, f.since = 0, now
+		}
+		if f.idle++; f.idle > maxIdle {
+			return broken("more than %d websocket frames without content within %s", maxIdle, idleTime)
 		}
 	}
 	return nil
 }
 
-// length is the frame's, once its header is there.
+// length is the frame's, once its header is there; one that is masked, which the
+// library refuses, counts as if it were not.
 func (f *frames) length() (n uint64, whole bool) {
 	if f.have < 2 {
 		return 0, false
@@ -130,41 +129,4 @@ func (f *frames) length() (n uint64, whole bool) {
 		return n, true
 	}
 	return 0, false
-}
-
-func (f *frames) check(length uint64, now time.Time) error {
-	kind, last := f.header[0]&0xf, f.header[0]&0x80 != 0
-	if f.header[0]&0x70 != 0 || f.header[1]&0x80 != 0 {
-		return fmt.Errorf("%w: websocket frame that is masked or extended", ErrProtocol)
-	}
-	switch kind {
-	case frameBinary, frameContinued:
-		if f.open != (kind == frameContinued) {
-			return fmt.Errorf("%w: websocket frame out of turn", ErrProtocol)
-		}
-		if !f.open {
-			f.message = 0
-		}
-		f.open = !last
-		if length > maxMessage || f.message+length > maxMessage {
-			return fmt.Errorf("%w: websocket message of %d bytes, want at most %d", ErrProtocol, f.message+length, maxMessage)
-		}
-		f.message += length
-		if length > 0 {
-			return nil
-		}
-	case frameClose, framePing, framePong:
-		if length > maxControl || !last {
-			return fmt.Errorf("%w: websocket control frame of %d bytes, or in pieces", ErrProtocol, length)
-		}
-	default:
-		return fmt.Errorf("%w: websocket frame of type %d, want binary ones", ErrProtocol, kind)
-	}
-	if now.Sub(f.since) > idleTime {
-		f.idle, f.since = 0, now
-	}
-	if f.idle++; f.idle > maxIdle {
-		return fmt.Errorf("%w: more than %d websocket frames without content within %s", ErrProtocol, maxIdle, idleTime)
-	}
-	return nil
 }

@@ -3,7 +3,6 @@ package mqtt
 import (
 	"crypto"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -65,7 +64,7 @@ func (g *guard) flood(now time.Time) error {
 		g.heard, g.since = g.frame.messages, now
 	}
 	if g.frame.messages-g.heard > uint64(g.most) {
-		return fmt.Errorf("%w: more than %d messages within %s", ErrProtocol, g.most, floodTime)
+		return broken("more than %d messages within %s", g.most, floodTime)
 	}
 	return nil
 }
@@ -118,7 +117,7 @@ func (f *frame) watch(b []byte) error {
 			f.lead--
 			f.left--
 			if f.lead == 0 && f.topic > f.left-idLength(f.kind) {
-				return fmt.Errorf("%w: message of %d bytes with a topic of %d", ErrProtocol, f.length, f.topic)
+				return broken("message of %d bytes with a topic of %d", f.length, f.topic)
 			}
 			continue
 		}
@@ -138,7 +137,7 @@ func (f *frame) watch(b []byte) error {
 		f.digits++
 		if c&0x80 != 0 {
 			if f.digits == 4 {
-				return fmt.Errorf("%w: length of more than 4 bytes", ErrProtocol)
+				return broken("length of more than 4 bytes")
 			}
 			continue
 		}
@@ -167,10 +166,10 @@ func checkPacket(header byte, length, payload int) error {
 	switch kind := header >> 4; kind {
 	case packetPublish:
 		if header>>1&3 > qos {
-			return fmt.Errorf("%w: message with QoS %d", ErrProtocol, header>>1&3)
+			return broken("message with QoS %d", header>>1&3)
 		}
 		if most := payload + maxPacket - MaxPayload; length < 2 || length > most {
-			return fmt.Errorf("%w: message of %d bytes, want at most %d", ErrProtocol, length, most)
+			return broken("message of %d bytes, want at most %d", length, most)
 		}
 		return nil
 	case packetConnack, packetPuback:
@@ -180,10 +179,10 @@ func checkPacket(header byte, length, payload int) error {
 	case packetPingresp:
 		want = 0
 	default:
-		return fmt.Errorf("%w: packet of type %d", ErrProtocol, kind)
+		return broken("packet of type %d", kind)
 	}
 	if length != want {
-		return fmt.Errorf("%w: packet of type %d with %d bytes, want %d", ErrProtocol, header>>4, length, want)
+		return broken("packet of type %d with %d bytes, want %d", header>>4, length, want)
 	}
 	return nil
 }

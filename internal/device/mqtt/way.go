@@ -29,19 +29,16 @@ func parseWay(broker, proxy string) (way, error) {
 	if err != nil {
 		return way{}, fmt.Errorf("parse broker address: %w", err)
 	}
-	extra := b.User != nil || b.RawQuery != "" || b.Fragment != "" || b.Opaque != ""
-	if known := b.Scheme == straight && b.Port() != "" && b.Path == "" || b.Scheme == inWebsocket; !known || extra || b.Hostname() == "" {
+	plain := broker == straight+"://"+b.Host && b.Port() != ""
+	if web := broker == inWebsocket+"://"+b.Host+b.EscapedPath(); b.Hostname() == "" || !plain && !web {
 		return way{}, fmt.Errorf("parse broker address %q: want tls://host:port or wss://host/path", b.Redacted())
 	}
 	if proxy == "" {
 		return way{broker: b}, nil
 	}
 	p, err := url.Parse(proxy)
-	if err != nil {
+	if err != nil || proxy != "http://"+p.Host || p.Hostname() == "" || p.Port() == "" {
 		return way{}, errors.New("parse proxy address: want http://host:port")
-	}
-	if p.Scheme != "http" || p.Hostname() == "" || p.Port() == "" || p.User != nil || p.Path != "" || p.RawQuery != "" || p.Fragment != "" {
-		return way{}, fmt.Errorf("parse proxy address %q: want http://host:port", p.Redacted())
 	}
 	return way{broker: b, proxy: p}, nil
 }

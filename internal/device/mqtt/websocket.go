@@ -58,20 +58,21 @@ func upgrade(conn net.Conn, broker *url.URL, write time.Duration) (net.Conn, err
 	case err != nil && answer != nil:
 		return nil, &upgradeError{answer.StatusCode, fmt.Errorf("the server answers %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))}
 	case err != nil:
-		return nil, &upgradeError{0, fmt.Errorf("%w: no HTTP answer to the request for a websocket", ErrProtocol)}
+		return nil, &upgradeError{0, broken("no HTTP answer to the request for a websocket")}
 	case ws.Subprotocol() != subprotocol:
-		return nil, &upgradeError{0, fmt.Errorf("%w: websocket for %.40q, want %q", ErrProtocol, ws.Subprotocol(), subprotocol)}
+		return nil, &upgradeError{0, broken("websocket for %.40q, want %q", ws.Subprotocol(), subprotocol)}
 	case answer.Header.Get("Sec-WebSocket-Extensions") != "":
-		return nil, &upgradeError{0, fmt.Errorf("%w: websocket with extensions that were not asked for", ErrProtocol)}
+		return nil, &upgradeError{0, broken("websocket with extensions that were not asked for")}
 	}
 	ws.SetReadLimit(maxMessage)
-	return &stream{Conn: ws, write: write}, nil
+	return &stream{Conn: ws, beneath: watched, write: write}, nil
 }
 
 // stream is the bytes in a websocket's binary messages: where messages end means
 // nothing to MQTT (section 6).
 type stream struct {
 	*websocket.Conn
+	beneath *watchedFrames
 	message io.Reader
 	write   time.Duration
 	writing sync.Mutex // paho's pings are written beside its other packets
@@ -80,9 +81,12 @@ type stream struct {
 func (s *stream) Read(p []byte) (int, error) {
 	for {
 		if s.message == nil {
-			_, r, err := s.NextReader() // binary: watchedFrames lets nothing else through
+			kind, r, err := s.NextReader()
 			if err != nil {
-				return 0, ofWebsocket(err)
+				return 0, s.ended(err)
+			}
+			if kind != websocket.BinaryMessage {
+				return 0, broken("websocket message of text, want binary ones")
 			}
 			s.message = r
 		}
@@ -93,20 +97,24 @@ func (s *stream) Read(p []byte) (int, error) {
 				continue
 			}
 		}
-		return n, ofWebsocket(err)
+		return n, s.ended(err)
 	}
 }
 
-// ofWebsocket is a websocket's end as that of a plain connection.
-func ofWebsocket(err error) error {
+// ended is a websocket's end as that of a plain connection: what lies beneath has
+// ended, or the broker has closed it; what else the library finds wrong is the
+// protocol.
+func (s *stream) ended(err error) error {
 	var closed *websocket.CloseError
-	if errors.As(err, &closed) {
+	switch {
+	case err == nil:
+		return nil
+	case s.beneath.err != nil && s.beneath.err != io.EOF:
+		return s.beneath.err
+	case errors.As(err, &closed):
 		return fmt.Errorf("the broker closed the websocket (%d): %w", closed.Code, io.EOF)
 	}
-	if errors.Is(err, websocket.ErrReadLimit) {
-		return fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
-	return err
+	return broken("%w", err)
 }
 
 func (s *stream) Write(p []byte) (int, error) {

@@ -88,8 +88,8 @@ func TestHostileWebsocket(t *testing.T) {
 		{"compression unasked", func(c net.Conn, r *http.Request) {
 			io.WriteString(c, accept(r, "mqtt", "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n"))
 		}, mqtt.Protocol, "extensions"},
-		{"frame of 2^63 bytes", sends(frame(0x82, 1<<63, nil)), mqtt.Protocol, "websocket message of"},
-		{"frame of 100 MiB", sends(frame(0x82, 100<<20, nil)), mqtt.Protocol, "websocket message of"},
+		{"frame of 2^63 bytes", sends(frame(0x82, 1<<63, nil)), mqtt.Protocol, "read limit exceeded"},
+		{"frame of 100 MiB", sends(frame(0x82, 100<<20, nil)), mqtt.Protocol, "read limit exceeded"},
 		{"message without end in pieces", upgraded(func(c net.Conn) {
 			go io.Copy(io.Discard, c)
 			piece, first := make([]byte, 1<<14), byte(0x02)
@@ -109,14 +109,14 @@ func TestHostileWebsocket(t *testing.T) {
 				}
 			}
 		}), mqtt.Protocol, "without content"},
-		{"text", sends(frame(0x81, 4, []byte{0x20, 2, 0, 0})), mqtt.Protocol, "of type 1"},
-		{"reserved type", sends(frame(0x83, 0, nil)), mqtt.Protocol, "of type 3"},
-		{"masked", sends([]byte{0x82, 0x84, 1, 2, 3, 4, 0, 0, 0, 0}), mqtt.Protocol, "masked"},
-		{"compressed", sends(frame(0xc2, 4, []byte{0x20, 2, 0, 0})), mqtt.Protocol, "extended"},
-		{"continues what never began", sends(frame(0x80, 4, []byte{0x20, 2, 0, 0})), mqtt.Protocol, "out of turn"},
-		{"begins in the middle", sends(append(frame(0x02, 1, []byte{0x20}), binaryFrame(2, 0, 0)...)), mqtt.Protocol, "out of turn"},
-		{"long ping", sends(frame(0x89, 126, make([]byte, 126))), mqtt.Protocol, "control frame of 126 bytes"},
-		{"ping in pieces", sends(frame(0x09, 0, nil)), mqtt.Protocol, "in pieces"},
+		{"text", sends(frame(0x81, 4, []byte{0x20, 2, 0, 0})), mqtt.Protocol, "of text"},
+		{"reserved type", sends(frame(0x83, 0, nil)), mqtt.Protocol, "bad opcode 3"},
+		{"bad MASK", sends([]byte{0x82, 0x84, 1, 2, 3, 4, 0, 0, 0, 0}), mqtt.Protocol, "bad MASK"},
+		{"compressed", sends(frame(0xc2, 4, []byte{0x20, 2, 0, 0})), mqtt.Protocol, "RSV1 set"},
+		{"continues what never began", sends(frame(0x80, 4, []byte{0x20, 2, 0, 0})), mqtt.Protocol, "continuation after FIN"},
+		{"begins in the middle", sends(append(frame(0x02, 1, []byte{0x20}), binaryFrame(2, 0, 0)...)), mqtt.Protocol, "data before FIN"},
+		{"long ping", sends(frame(0x89, 126, make([]byte, 126))), mqtt.Protocol, "len > 125 for control"},
+		{"ping in pieces", sends(frame(0x09, 0, nil)), mqtt.Protocol, "FIN not set on control"},
 		{"pings in a flood", floods(frame(0x89, 4, []byte("ping"))), mqtt.Protocol, "without content"},
 		{"pongs in a flood", floods(frame(0x8a, 0, nil)), mqtt.Protocol, "without content"},
 		{"closes", sends(frame(0x88, 2, []byte{3, 233})), mqtt.Refused, "closed the websocket (1001)"},

@@ -1,4 +1,6 @@
-package main
+// Package record holds the verbs that read a device's record: its events, from the
+// daemon, and its journal, from a folder without the daemon.
+package record
 
 import (
 	"fmt"
@@ -12,7 +14,8 @@ import (
 	"ward/internal/trust/event"
 )
 
-func newJournal() *cobra.Command {
+// NewJournal is "wardctl journal".
+func NewJournal(defaultSocket string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "journal",
 		Short: "Read a device's record without its daemon, also from a copy",
@@ -20,7 +23,7 @@ func newJournal() *cobra.Command {
 (/var/lib/ward/journal), a copy of it, or an export, on any machine. Nothing is
 changed. "anchor" alone asks the daemon.`,
 	}
-	cmd.AddCommand(newJournalVerify(), newJournalShow(), newJournalTail(), newJournalExport(), newJournalAnchor())
+	cmd.AddCommand(newJournalVerify(), newJournalShow(), newJournalTail(), newJournalExport(), newJournalAnchor(defaultSocket))
 	return cmd
 }
 
