@@ -3,8 +3,8 @@ package main
 import (
 	"testing"
 	"time"
-	"ward/cmd/wardctl/record"
 
+	"ward/cmd/wardctl/record"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 )

@@ -14,10 +14,10 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"ward/cmd/wardctl/record"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ward/cmd/wardctl/record"
 	"ward/internal/agent/anchor/anchortest"
 	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"

@@ -11,10 +11,10 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"ward/cmd/wardctl/record"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ward/cmd/wardctl/record"
 	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"
 	"ward/internal/scripttest"

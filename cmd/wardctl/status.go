@@ -1,14 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
-	"ward/cmd/wardctl/record"
 
 	"github.com/spf13/cobra"
 

@@ -2,13 +2,13 @@ package main
 
 import (
 	"github.com/spf13/cobra"
-	"ward/cmd/wardctl/record"
 
 	"ward/cmd/wardctl/factory"
 	"ward/cmd/wardctl/findings"
 	"ward/cmd/wardctl/identity"
 	"ward/cmd/wardctl/logs"
 	"ward/cmd/wardctl/proof"
+	"ward/cmd/wardctl/record"
 )
 
 // verbs lists the program's verbs; each is made in a file of its own name.

@@ -15,9 +15,10 @@ import (
 	"ward/internal/agent/anchor"
 	"ward/internal/agent/health"
 	"ward/internal/agent/identity/idstore"
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
+	"ward/internal/daemon/chip"
 	"ward/internal/device/sandbox"
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/swtpmtest"
@@ -114,9 +115,9 @@ func (d *anchoredDevice) until(client *localapi.Client, what string, reached fun
 }
 
 // verify reads the record as its owner does.
-func (d *anchoredDevice) verify() (v journal.Verification, checkpoints []checkpoint.Report) {
+func (d *anchoredDevice) verify() (v audit.Verification, checkpoints []checkpoint.Report) {
 	d.t.Helper()
-	v, err := journal.VerifyAgainst(wal.Dir(filepath.Join(d.settings.Paths.State, "journal")), journal.Against{AK: d.ak.Public}, func(r wal.Record) error {
+	v, err := audit.VerifyAgainst(wal.Dir(filepath.Join(d.settings.Paths.State, "journal")), audit.Against{AK: d.ak.Public}, func(r wal.Record) error {
 		e, err := event.Parse(r.Payload)
 		if err == nil && e.Type == event.Checkpoint {
 			var c checkpoint.Report
@@ -209,7 +210,7 @@ func TestTheDaemonFindsAnOlderRecord(t *testing.T) {
 func TestWhatHasNoAnchor(t *testing.T) {
 	lazy := tpm.NewLazy(filepath.Join(t.TempDir(), "none"))
 	state := t.TempDir()
-	c := counters{chip: lazy, store: idstore.Open(state)}
+	c := counters{chip.Counters{Chip: lazy, Store: idstore.Open(state)}, nil}
 	if _, _, err := c.Certify(t.Context(), checkpoint.Durable, [32]byte{}); !errors.Is(err, idstore.ErrNone) || !strings.Contains(err.Error(), "not manufactured") {
 		t.Errorf("no counters: %v", err)
 	}

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/device/sandbox"
@@ -98,7 +98,7 @@ func (l *living) record(d *daemon, name string) {
 // journal's own findings with what was done, and starts of the daemon.
 func (l *living) onDisk() (files string, codes []string, epoch uint64) {
 	l.t.Helper()
-	v, err := journal.Verify(wal.Dir(filepath.Join(l.state, "journal")), func(r wal.Record) error {
+	v, err := audit.Verify(wal.Dir(filepath.Join(l.state, "journal")), func(r wal.Record) error {
 		e, err := event.Parse(r.Payload)
 		if err != nil {
 			return err
@@ -151,7 +151,7 @@ func TestAReplacedJournalIsBegunAnew(t *testing.T) {
 	if want := "incident journal.begun-anew, started, started, stopped"; files != "ab" || epoch != 7 || strings.Join(codes, ", ") != want {
 		t.Errorf("epoch %d holds %q and %q, want a and b once and %q", epoch, files, codes, want)
 	}
-	if v, err := journal.Verify(wal.Dir(filepath.Join(state, "journal", "aside-1")), nil); err != nil || v.Records < 5 || len(v.Problems) > 0 {
+	if v, err := audit.Verify(wal.Dir(filepath.Join(state, "journal", "aside-1")), nil); err != nil || v.Records < 5 || len(v.Problems) > 0 {
 		t.Errorf("put aside is %+v, %v", v, err)
 	}
 }

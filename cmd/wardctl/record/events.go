@@ -123,7 +123,7 @@ func Line(e event.Decoded) string {
 
 	}
 	if e.Repeated != nil {
-		what += " (" + e.Repeated.String() + ")"
+		what += " (" + event.RepeatedLine(*e.Repeated) + ")"
 	}
 	return fmt.Sprintf("%6d  %s  %-8s  %s", e.Sequence, e.Time.UTC().Format("2006-01-02 15:04:05.000"), e.Severity, event.Visible(what))
 }

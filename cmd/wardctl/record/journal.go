@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/cli"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
@@ -28,13 +28,13 @@ changed. "anchor" alone asks the daemon.`,
 }
 
 // readJournal reads a journal, calling each for its records.
-func readJournal(name string, against journal.Against, each func(wal.Record) error) (journal.Verification, error) {
+func readJournal(name string, against audit.Against, each func(wal.Record) error) (audit.Verification, error) {
 	fs, done, err := openJournalCopy(name)
 	if err != nil {
-		return journal.Verification{}, err
+		return audit.Verification{}, err
 	}
 	defer done()
-	v, err := journal.VerifyAgainst(fs, against, each)
+	v, err := audit.VerifyAgainst(fs, against, each)
 	if err != nil {
 		return v, cli.Fail(cli.Usage, "%s: %w", name, err)
 	}
@@ -56,7 +56,7 @@ func newJournalShow() *cobra.Command {
 				return cli.Fail(cli.Usage, "--severity: %w", err)
 			}
 			out := cmd.OutOrStdout()
-			v, err := readJournal(args[0], journal.Against{}, func(r wal.Record) error { return showRecord(out, r, filter, asJSON) })
+			v, err := readJournal(args[0], audit.Against{}, func(r wal.Record) error { return showRecord(out, r, filter, asJSON) })
 			if err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 	"ward/internal/agent/anchor"
 	"ward/internal/agent/anchor/anchortest"
 	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal/waltest"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/checkpoint"
@@ -248,7 +249,7 @@ func (d *device) checkpoints() []checkpoint.Report {
 // codes of what is found.
 func (d *device) verify() map[finding.Code]int {
 	d.t.Helper()
-	v, err := journal.VerifyAgainst(d.disk, journal.Against{AK: d.soft.AK()}, nil)
+	v, err := audit.VerifyAgainst(d.disk, audit.Against{AK: d.soft.AK()}, nil)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal"
 	"ward/internal/format/chain"
 	"ward/internal/trust/event"
@@ -194,7 +195,7 @@ func (j *Journal) Read(_ context.Context, after uint64, limit int) ([]event.Reco
 	records, err := j.log.Read(after, limit)
 	out := make([]event.Record, 0, len(records))
 	for _, r := range records {
-		h, herr := hashOf(r)
+		h, herr := audit.HashOf(r)
 		if herr != nil {
 			return out, herr
 		}
@@ -205,16 +206,6 @@ func (j *Journal) Read(_ context.Context, after uint64, limit int) ([]event.Reco
 		out = append(out, e)
 	}
 	return out, err
-}
-
-func hashOf(r wal.Record) (chain.Hash, error) {
-	if r.Kind == wal.Full {
-		return chain.Next(r.Payload), nil
-	}
-	if len(r.Payload) != chain.Size {
-		return chain.Hash{}, fmt.Errorf("read journal: record %d has no hash", r.Sequence)
-	}
-	return chain.Hash(r.Payload), nil
 }
 
 // Wait returns when there is a record behind a sequence, or ctx ends.
@@ -252,7 +243,7 @@ func (j *Journal) Head() (sequence uint64, h chain.Hash, err error) {
 	if len(records) == 0 || records[0].Sequence != newest {
 		return 0, chain.Hash{}, fmt.Errorf("read the journal's head: record %d is not there", newest)
 	}
-	h, err = hashOf(records[0])
+	h, err = audit.HashOf(records[0])
 	return newest, h, err
 }
 
@@ -288,7 +279,7 @@ func (j *Journal) Acknowledge(epoch, sequence uint64, head chain.Hash) error {
 		}
 		return fmt.Errorf("%w: sequence %d", ErrForeignHead, sequence)
 	}
-	h, err := hashOf(records[0])
+	h, err := audit.HashOf(records[0])
 	if err != nil {
 		return fmt.Errorf("acknowledge: %w", err)
 	}

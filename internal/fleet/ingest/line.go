@@ -30,7 +30,7 @@ func (r Received) Line() string {
 			what = event.ReportLine(r.Event.Report)
 		}
 		if r.Event.Repeated != nil {
-			what += " (" + r.Event.Repeated.String() + ")"
+			what += " (" + event.RepeatedLine(*r.Event.Repeated) + ")"
 		}
 		what = fmt.Sprintf("%s [%d/%d]", what, r.Event.Epoch, r.Event.Sequence)
 		if r.Held {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sort"
 )
 
@@ -83,7 +82,9 @@ func LoadIndex(r io.Reader, want [32]byte) (*Index, error) {
 	for i := range x.byDigest {
 		x.byDigest[i] = uint32(i)
 	}
-	slices.SortFunc(x.byDigest, func(a, b uint32) int { return bytes.Compare(x.digests[a][:], x.digests[b][:]) })
+	sort.Slice(x.byDigest, func(i, j int) bool {
+		return bytes.Compare(x.digests[x.byDigest[i]][:], x.digests[x.byDigest[j]][:]) < 0
+	})
 	return x, nil
 }
 

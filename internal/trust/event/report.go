@@ -40,8 +40,9 @@ func ReportLine(report json.RawMessage) string {
 	return Visible(strings.Join(parts, ", "))
 }
 
-// String is the count for people: "41 times from 2026-11-24T01:01:23Z to 2026-11-24T01:02:03Z".
-func (r Repeated) String() string {
+// RepeatedLine is the count for people: "41 times from 2026-11-24T01:01:23Z to
+// 2026-11-24T01:02:03Z".
+func RepeatedLine(r Repeated) string {
 	times := "times"
 	if r.Count == 1 {
 		times = "time"

@@ -30,7 +30,7 @@ func TestRepeatedInWords(t *testing.T) {
 		"1 time from 2026-11-24T01:02:03Z to 2026-11-24T01:02:03Z":   {Count: 1, First: first, Last: first},
 		"41 times from 2026-11-24T01:02:03Z to 2026-11-24T01:02:43Z": {Count: 41, First: first, Last: first.Add(40 * time.Second)},
 	} {
-		if got := r.String(); got != want {
+		if got := event.RepeatedLine(r); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
