@@ -17,6 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ward/cmd/wardctl/record"
 	"ward/internal/agent/anchor/anchortest"
 	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"
@@ -114,7 +115,7 @@ func TestTailFollow(t *testing.T) {
 	}
 	lines := make(chan string, 10)
 	following, stop := context.WithCancel(t.Context())
-	cmd := newJournal()
+	cmd := record.NewJournal(defaultSocket)
 	cmd.SetArgs([]string{"tail", "-f", "-n", "2", dir})
 	cmd.SetOut(sink(lines))
 	ended := make(chan error, 1)

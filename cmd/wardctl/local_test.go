@@ -14,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ward/cmd/wardctl/record"
 	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"
 	"ward/internal/scripttest"
@@ -36,8 +37,8 @@ func TestLocalScripts(t *testing.T) {
 		UpdateScripts: *update,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status":   scripttest.Status,
-			"record":   func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history) },
-			"more":     func(ts *testscript.TestScript, _ bool, args []string) { record(ts, args[0], history[1:2]) },
+			"record":   func(ts *testscript.TestScript, _ bool, args []string) { recorded(ts, args[0], history) },
+			"more":     func(ts *testscript.TestScript, _ bool, args []string) { recorded(ts, args[0], history[1:2]) },
 			"daemon":   startDaemon,
 			"anchored": anchored(t),
 			"same":     same,
@@ -79,7 +80,7 @@ func openJournal(ts *testscript.TestScript, dir string) *journal.Journal {
 	return j
 }
 
-func record(ts *testscript.TestScript, dir string, events []event.Event) {
+func recorded(ts *testscript.TestScript, dir string, events []event.Event) {
 	j := openJournal(ts, dir)
 	for _, e := range events {
 		ts.Check(j.Record(context.Background(), e))
@@ -173,7 +174,7 @@ func TestEventsFollow(t *testing.T) {
 
 	lines := make(chan string, 10)
 	following, stop := context.WithCancel(t.Context())
-	cmd := newEvents()
+	cmd := record.NewEvents(defaultSocket)
 	cmd.SetArgs([]string{"--socket", socket, "--follow", "--severity", "high"})
 	cmd.SetOut(sink(lines))
 	ended := make(chan error, 1)
@@ -219,7 +220,7 @@ func (s sink) Write(b []byte) (int, error) {
 func TestEventsThatStandForOthers(t *testing.T) {
 	e := event.Decoded{Event: history[1]}
 	e.Repeated = &event.Repeated{Count: 41, First: when, Last: when.Add(time.Minute)}
-	if got := eventLine(e); !strings.HasSuffix(got, "sha256 is in no release (41 times from 2026-11-24T01:02:03Z to 2026-11-24T01:03:03Z)") {
+	if got := record.Line(e); !strings.HasSuffix(got, "sha256 is in no release (41 times from 2026-11-24T01:02:03Z to 2026-11-24T01:03:03Z)") {
 		t.Errorf("the line is %q", got)
 	}
 }

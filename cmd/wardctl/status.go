@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -37,7 +36,7 @@ the daemon does not answer.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := localapi.NewClient(socket).Status(cmd.Context())
 			if err != nil {
-				return down(err, socket)
+				return console.Down(err, socket)
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
@@ -53,14 +52,6 @@ the daemon does not answer.`,
 	cmd.Flags().StringVar(&socket, "socket", defaultSocket, "the daemon's local `socket`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
-}
-
-// down turns "no daemon" into what the engineer can do about it.
-func down(err error, socket string) error {
-	if errors.Is(err, localapi.ErrDown) {
-		return cli.Fail(cli.NotDecided, "wardd does not answer on %s: start it (systemctl start wardd) and look at its log (journalctl -u wardd); records can be read with 'wardctl journal show /var/lib/ward/journal'", socket)
-	}
-	return &cli.Exit{Status: cli.NotDecided, Err: err}
 }
 
 func statusExit(s localapi.Status) int {

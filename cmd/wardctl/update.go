@@ -69,7 +69,7 @@ not been appraised yet, or the daemon does not answer.`,
 func confirmFailed(err error, socket string) error {
 	var refusal *localapi.Refusal
 	if !errors.As(err, &refusal) {
-		return down(err, socket)
+		return console.Down(err, socket)
 	}
 	status := cli.NotDecided
 	switch refusal.Status {

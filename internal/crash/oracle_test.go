@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/contracttest"
 	"ward/internal/device/mqtt"
 	"ward/internal/device/wal"
@@ -77,11 +77,11 @@ func (b *book) note(where string, at place, h sum) {
 
 // verify reads the journal of a daemon that is dead: no damage, a whole chain from
 // the first record on, and every record that was ever seen.
-func (b *book) verify(when string, durable uint64) journal.Verification {
+func (b *book) verify(when string, durable uint64) audit.Verification {
 	b.t.Helper()
 	var records []uint64
 	found := make(map[uint64]sum)
-	v, err := journal.Verify(wal.Dir(b.dir), func(r wal.Record) error {
+	v, err := audit.Verify(wal.Dir(b.dir), func(r wal.Record) error {
 		records = append(records, r.Sequence)
 		found[r.Sequence] = sumOf(r.Payload)
 		return nil
@@ -116,7 +116,7 @@ func (b *book) verify(when string, durable uint64) journal.Verification {
 
 // events are the journal's, decoded, with their bytes.
 func (b *book) events() (all []event.Decoded, raw [][]byte) {
-	_, err := journal.Verify(wal.Dir(b.dir), func(r wal.Record) error {
+	_, err := audit.Verify(wal.Dir(b.dir), func(r wal.Record) error {
 		e, err := event.Parse(r.Payload)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", r.Sequence, err)

@@ -15,7 +15,7 @@ import (
 	"ward/internal/agent/anchor"
 	"ward/internal/agent/health"
 	"ward/internal/agent/identity/idstore"
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/device/sandbox"
@@ -114,9 +114,9 @@ func (d *anchoredDevice) until(client *localapi.Client, what string, reached fun
 }
 
 // verify reads the record as its owner does.
-func (d *anchoredDevice) verify() (v journal.Verification, checkpoints []checkpoint.Report) {
+func (d *anchoredDevice) verify() (v audit.Verification, checkpoints []checkpoint.Report) {
 	d.t.Helper()
-	v, err := journal.VerifyAgainst(wal.Dir(filepath.Join(d.settings.Paths.State, "journal")), journal.Against{AK: d.ak.Public}, func(r wal.Record) error {
+	v, err := audit.VerifyAgainst(wal.Dir(filepath.Join(d.settings.Paths.State, "journal")), audit.Against{AK: d.ak.Public}, func(r wal.Record) error {
 		e, err := event.Parse(r.Payload)
 		if err == nil && e.Type == event.Checkpoint {
 			var c checkpoint.Report

@@ -20,9 +20,15 @@ import (
 // data bear the number that is reserved for documentation.
 var enterprise = ""
 
-// formats are what a sink's events are written as.
-var formats = map[string]func(syslog.Origin, *syslog.Event) []byte{
-	config.RFC5424: syslog.RFC5424, config.CEF: syslog.CEF, config.DICOM: syslog.DICOM,
+// formatOf is how a sink's events are written.
+func formatOf(name string) func(syslog.Origin, *syslog.Event) []byte {
+	switch name {
+	case config.CEF:
+		return syslog.CEF
+	case config.DICOM:
+		return syslog.DICOM
+	}
+	return syslog.RFC5424
 }
 
 // assembleSinks makes one role for each syslog server. identity waits for the
@@ -42,7 +48,7 @@ func (d *daemon) assembleSinks(identity func(context.Context) (*tls.Config, erro
 		}
 		name := "forward " + c.Name
 		s := forward.New(forward.Config{
-			Name: c.Name, Address: c.Address, ServerName: c.ServerName, Format: formats[c.Format],
+			Name: c.Name, Address: c.Address, ServerName: c.ServerName, Format: formatOf(c.Format),
 			Origin: syslog.Origin{Tenant: d.source.Tenant, Device: d.source.Device, Version: Version(), Enterprise: enterprise},
 			Epoch:  d.journal.Epoch(), State: folder, Journal: newest{d.journal}, Recorder: d.recorder, Credentials: trusted,
 			Alive: d.alive(name), Log: d.log.With("role", name),

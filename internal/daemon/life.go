@@ -13,8 +13,9 @@ import (
 const (
 	// anewEvery is how long a journal lasts at least before another is begun in its
 	// place because somebody proved it to be an older copy, so that nobody can drive
-	// the daemon in circles. The proof waits so long and is then acted on.
-	anewEvery = 5 * time.Minute
+	// the daemon in circles. The proof waits so long and is then acted on. Whoever
+	// brought it may stand still meanwhile: it is less than slowBound.
+	anewEvery = 2 * time.Minute
 	// healEvery is how often a disk that could not be used is tried again.
 	healEvery = 30 * time.Second
 )

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/device/sandbox"
@@ -98,7 +98,7 @@ func (l *living) record(d *daemon, name string) {
 // journal's own findings with what was done, and starts of the daemon.
 func (l *living) onDisk() (files string, codes []string, epoch uint64) {
 	l.t.Helper()
-	v, err := journal.Verify(wal.Dir(filepath.Join(l.state, "journal")), func(r wal.Record) error {
+	v, err := audit.Verify(wal.Dir(filepath.Join(l.state, "journal")), func(r wal.Record) error {
 		e, err := event.Parse(r.Payload)
 		if err != nil {
 			return err
@@ -151,7 +151,7 @@ func TestAReplacedJournalIsBegunAnew(t *testing.T) {
 	if want := "incident journal.begun-anew, started, started, stopped"; files != "ab" || epoch != 7 || strings.Join(codes, ", ") != want {
 		t.Errorf("epoch %d holds %q and %q, want a and b once and %q", epoch, files, codes, want)
 	}
-	if v, err := journal.Verify(wal.Dir(filepath.Join(state, "journal", "aside-1")), nil); err != nil || v.Records < 5 || len(v.Problems) > 0 {
+	if v, err := audit.Verify(wal.Dir(filepath.Join(state, "journal", "aside-1")), nil); err != nil || v.Records < 5 || len(v.Problems) > 0 {
 		t.Errorf("put aside is %+v, %v", v, err)
 	}
 }
@@ -236,12 +236,14 @@ func TestADiskThatHeals(t *testing.T) {
 		{"full, never used", false, mounted,
 			func(t *testing.T, state string) { write(t, filepath.Join(state, "ballast"), 4<<20) },
 			func(t *testing.T, state string) { check(t, os.Remove(filepath.Join(state, "ballast"))) }, "no space left"},
-		{"a segment that is none", true, func(t *testing.T) string { return t.TempDir() },
+		{"a state file that cannot be read", true, func(t *testing.T) string { return t.TempDir() },
 			func(t *testing.T, state string) {
-				check(t, os.Mkdir(filepath.Join(state, "journal", "00000000000000ff.wal"), 0o700))
+				check(t, os.Rename(filepath.Join(state, "journal/state.json"), filepath.Join(state, "kept")))
+				check(t, os.Mkdir(filepath.Join(state, "journal/state.json"), 0o700))
 			},
 			func(t *testing.T, state string) {
-				check(t, os.Remove(filepath.Join(state, "journal", "00000000000000ff.wal")))
+				check(t, os.Remove(filepath.Join(state, "journal/state.json")))
+				check(t, os.Rename(filepath.Join(state, "kept"), filepath.Join(state, "journal/state.json")))
 			}, "is a directory"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -3,7 +3,6 @@ package anchor_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -231,13 +230,36 @@ func TestADiskThatFails(t *testing.T) {
 		d.disk.Mend()
 		d.start(nil)
 		time.Sleep(time.Minute)
-		if len(d.replaced) != 0 || len(d.events(string(finding.JournalRolledBack))) != 0 {
-			t.Errorf("taken for an older copy: %v", d.replaced)
+		if len(d.replaced()) != 0 || len(d.events(string(finding.JournalRolledBack))) != 0 {
+			t.Errorf("taken for an older copy: %v", d.replaced())
 		}
 		for code := range d.verify() {
 			if code != finding.JournalCounterJump {
 				t.Errorf("found %s", code)
 			}
+		}
+	})
+}
+
+// A power cut moves the everyday counter ahead; the device tells by how much, once.
+//
+// Verifies: SR-053, SR-054
+func TestAJumpIsToldWithItsSize(t *testing.T) {
+	in(t, func(t *testing.T, d *device) {
+		d.start(nil)
+		time.Sleep(30 * time.Second)
+		d.cut()
+		d.start(nil)
+		time.Sleep(time.Hour)
+		got := d.events(string(finding.JournalCounterJump))
+		if len(got) != 1 || !strings.Contains(got[0].Finding.Detail, "checkpoint orderly 255") || !strings.Contains(got[0].Finding.Detail, "253 values") {
+			t.Errorf("%d told: %+v", len(got), got)
+		}
+		d.restart()
+		d.start(nil)
+		time.Sleep(time.Hour)
+		if n := len(d.events(string(finding.JournalCounterJump))); n != 1 {
+			t.Errorf("%d told after an orderly restart", n)
 		}
 	})
 }
@@ -317,13 +339,13 @@ func TestReplaced(t *testing.T) {
 				time.Sleep(time.Minute)
 				got := append(d.events(string(finding.JournalRolledBack)), d.events(string(finding.JournalForeign))...)
 				if c.code == "" {
-					if len(d.replaced)+len(got) != 0 {
+					if len(d.replaced())+len(got) != 0 {
 						t.Errorf("found %+v", got[0].Finding)
 					}
 					return
 				}
-				if len(got) != 1 || got[0].Finding.Code != c.code || len(d.replaced) != 1 || d.replaced[0] <= durable {
-					t.Errorf("found %v, epochs of at least %v, the counter stood at %d", got, d.replaced, durable)
+				if len(got) != 1 || got[0].Finding.Code != c.code || len(d.replaced()) != 1 || d.replaced()[0] <= durable {
+					t.Errorf("found %v, epochs of at least %v, the counter stood at %d", got, d.replaced(), durable)
 				}
 			})
 		})
@@ -358,8 +380,8 @@ func TestReplaced(t *testing.T) {
 		d.soft.Set(checkpoint.Durable, 1)
 		d.start(nil)
 		time.Sleep(time.Minute)
-		if len(d.replaced) != 0 || len(d.events(string(finding.JournalAnchorInvalid))) == 0 {
-			t.Errorf("replaced %v, told %v", d.replaced, d.events(string(finding.JournalAnchorInvalid)))
+		if len(d.replaced()) != 0 || len(d.events(string(finding.JournalAnchorInvalid))) == 0 {
+			t.Errorf("replaced %v, told %v", d.replaced(), d.events(string(finding.JournalAnchorInvalid)))
 		}
 	})
 }
@@ -399,8 +421,8 @@ func TestNoHonestCourseLooksLikeAnAttack(t *testing.T) {
 		}
 		d.start(nil)
 		time.Sleep(time.Minute)
-		if len(d.replaced) != 0 {
-			t.Errorf("seed %d: taken for an older copy: %v", seed, d.replaced)
+		if len(d.replaced()) != 0 {
+			t.Errorf("seed %d: taken for an older copy: %v", seed, d.replaced())
 		}
 		for code, n := range d.verify() {
 			if code != finding.JournalCounterJump {
@@ -409,7 +431,7 @@ func TestNoHonestCourseLooksLikeAnAttack(t *testing.T) {
 		}
 		ends["checkpoints"] = len(d.checkpoints())
 	})
-	t.Log(fmt.Sprintf("seed %d: %v", seed, ends))
+	t.Logf("seed %d: %v", seed, ends)
 	if ends["checkpoints"] < 50 {
 		t.Errorf("the campaign took %d checkpoints only", ends["checkpoints"])
 	}

@@ -12,6 +12,7 @@ import (
 	"ward/internal/agent/anchor"
 	"ward/internal/agent/anchor/anchortest"
 	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal/waltest"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/checkpoint"
@@ -33,12 +34,13 @@ type device struct {
 	boots int
 	begun time.Time // of this boot
 
-	journal  *journal.Journal
-	role     *anchor.Anchor
-	replaced []uint64
-	config   func(*anchor.Config)
-	kill     func()
-	stop     func() // in order
+	journal *journal.Journal
+	role    *anchor.Anchor
+	mu      sync.Mutex
+	epochs  []uint64
+	config  func(*anchor.Config)
+	kill    func()
+	stop    func() // in order
 }
 
 func newDevice(t *testing.T) *device {
@@ -130,8 +132,12 @@ func (d *device) start(die func(op string) bool) {
 	k := kept{j, g}
 	c := anchor.Config{
 		Source: source, Boot: d.boot(), Monotonic: d.now, Counter: chip{d.soft, g, look, look}, Journal: k, Recorder: k,
-		Judged:   func(context.Context) (pcr.Digest, error) { return boot, nil },
-		Replaced: func(_ string, atLeast uint64) { d.replaced = append(d.replaced, atLeast) },
+		Judged: func(context.Context) (pcr.Digest, error) { return boot, nil },
+		Replaced: func(_ string, atLeast uint64) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.epochs = append(d.epochs, atLeast)
+		},
 	}
 	if d.config != nil {
 		d.config(&c)
@@ -163,6 +169,13 @@ func (d *device) start(die func(op string) bool) {
 		}
 	}
 	d.t.Cleanup(d.kill)
+}
+
+// replaced are the epochs that were asked for.
+func (d *device) replaced() []uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.epochs
 }
 
 func (d *device) boot() string       { return "boot-" + string(rune('a'+d.boots%26)) }
@@ -236,7 +249,7 @@ func (d *device) checkpoints() []checkpoint.Report {
 // codes of what is found.
 func (d *device) verify() map[finding.Code]int {
 	d.t.Helper()
-	v, err := journal.VerifyAgainst(d.disk, journal.Against{AK: d.soft.AK()}, nil)
+	v, err := audit.VerifyAgainst(d.disk, audit.Against{AK: d.soft.AK()}, nil)
 	if err != nil {
 		d.t.Fatal(err)
 	}

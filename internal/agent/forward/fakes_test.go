@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,6 +228,13 @@ func (s *server) cut(cause device.Cause) {
 	c.end(&device.Error{Address: "log.example:6514", Cause: cause, Err: errors.New("cut by the test")})
 }
 
+// attempts counts the connections that were tried.
+func (s *server) attempts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dials
+}
+
 func (s *server) got() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,15 +243,15 @@ func (s *server) got() []string {
 
 // credentials are there, or not yet, or cannot be used.
 type credentials struct {
-	none bool
-	err  error
+	none atomic.Bool
+	err  error // from the begin on
 }
 
 func (c *credentials) TLS(ctx context.Context) (*tls.Config, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	if c.none {
+	if c.none.Load() {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}

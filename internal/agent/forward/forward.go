@@ -116,7 +116,7 @@ type Status struct {
 // Sink is the role for one sink.
 type Sink struct {
 	config Config
-	wrong  finding.Finding // the condition that holds; none without a code
+	wrong  *finding.Finding // the condition that holds
 
 	cursor   uint64 // last record that was written
 	safe     uint64 // last record that no end of the connection takes back

@@ -275,8 +275,8 @@ func TestRefusalAfterTheHandshake(t *testing.T) {
 		if got := sc.m.findings(t); got != "raised link.sink-refused" {
 			t.Errorf("recorded %s", got)
 		}
-		if sc.s.dials > 60 {
-			t.Errorf("%d attempts in ten minutes", sc.s.dials)
+		if sc.s.attempts() > 60 {
+			t.Errorf("%d attempts in ten minutes", sc.s.attempts())
 		}
 		sc.pass(2 * time.Minute)
 		if got := sc.m.findings(t); got != "raised link.sink-refused, cleared link.sink-refused" {
@@ -303,12 +303,12 @@ func TestShortCut(t *testing.T) {
 // Without an identity a sink waits, and the identity's own findings say why; anchors
 // that cannot be used are a finding of the sink.
 func TestCredentials(t *testing.T) {
-	run(t, func(sc *scene) { sc.who.none = true; sc.m.add(t, 1) }, func(sc *scene) {
+	run(t, func(sc *scene) { sc.who.none.Store(true); sc.m.add(t, 1) }, func(sc *scene) {
 		sc.pass(time.Hour)
-		if s := sc.sink.Status(); s.State != "no-identity" || sc.s.dials != 0 || sc.m.findings(t) != "" {
-			t.Errorf("status %+v, %d attempts, recorded %s", s, sc.s.dials, sc.m.findings(t))
+		if s := sc.sink.Status(); s.State != "no-identity" || sc.s.attempts() != 0 || sc.m.findings(t) != "" {
+			t.Errorf("status %+v, %d attempts, recorded %s", s, sc.s.attempts(), sc.m.findings(t))
 		}
-		sc.who.none = false
+		sc.who.none.Store(false)
 		sc.pass(time.Minute)
 		if got := sequence(sc.s.got()); got != "1" {
 			t.Errorf("got %s", got)
@@ -316,8 +316,8 @@ func TestCredentials(t *testing.T) {
 	})
 	run(t, func(sc *scene) { sc.who.err = errors.New("bad.pem: not a certificate") }, func(sc *scene) {
 		sc.pass(time.Minute)
-		if got := sc.m.findings(t); got != "raised link.sink-untrusted" || sc.s.dials != 0 {
-			t.Errorf("recorded %s, %d attempts", got, sc.s.dials)
+		if got := sc.m.findings(t); got != "raised link.sink-untrusted" || sc.s.attempts() != 0 {
+			t.Errorf("recorded %s, %d attempts", got, sc.s.attempts())
 		}
 	})
 }
@@ -330,8 +330,8 @@ func TestJournalThatFails(t *testing.T) {
 		sc.m.fail = nil
 		sc.m.mu.Unlock()
 		sc.pass(5 * time.Second)
-		if got := sequence(sc.s.got()); got != "1 2" || sc.s.dials != 1 {
-			t.Errorf("got %s by %d connections", got, sc.s.dials)
+		if got := sequence(sc.s.got()); got != "1 2" || sc.s.attempts() != 1 {
+			t.Errorf("got %s by %d connections", got, sc.s.attempts())
 		}
 	})
 }

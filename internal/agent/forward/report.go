@@ -35,7 +35,7 @@ func (s *Sink) failed(ctx context.Context, err error) {
 	case device.Refused:
 		code = finding.LinkSinkRefused
 	default:
-		if s.wrong.Code != "" || time.Since(s.lastSeen) < downGrace {
+		if s.wrong != nil || time.Since(s.lastSeen) < downGrace {
 			return
 		}
 		if cause == device.EarlyEnd {
@@ -48,18 +48,19 @@ func (s *Sink) failed(ctx context.Context, err error) {
 // raise records a condition when it begins and when its code changes, and not at
 // every retry.
 func (s *Sink) raise(ctx context.Context, code finding.Code, detail string) {
-	if s.wrong.Code == code {
+	if s.wrong != nil && s.wrong.Code == code {
 		return
 	}
 	s.clear(ctx)
-	s.wrong = finding.New(code, detail)
+	f := finding.New(code, detail)
+	s.wrong = &f
 	s.record(ctx, event.FindingRaised, s.wrong)
 }
 
 func (s *Sink) clear(ctx context.Context) {
-	if s.wrong.Code != "" {
+	if s.wrong != nil {
 		s.record(ctx, event.FindingCleared, s.wrong)
-		s.wrong = finding.Finding{}
+		s.wrong = nil
 	}
 }
 
@@ -68,12 +69,13 @@ func (s *Sink) clear(ctx context.Context) {
 func (s *Sink) tell(ctx context.Context, detail string) {
 	if s.toldAt.IsZero() || time.Since(s.toldAt) >= gapEvery {
 		s.toldAt = time.Now()
-		s.record(ctx, event.FindingIncident, finding.New(finding.LinkSinkGap, detail))
+		f := finding.New(finding.LinkSinkGap, detail)
+		s.record(ctx, event.FindingIncident, &f)
 	}
 }
 
-func (s *Sink) record(ctx context.Context, kind string, f finding.Finding) {
-	err := s.config.Recorder.Record(ctx, event.Event{Type: kind, Subject: "sink " + s.config.Name, Severity: f.Severity, Finding: &f})
+func (s *Sink) record(ctx context.Context, kind string, f *finding.Finding) {
+	err := s.config.Recorder.Record(ctx, event.Event{Type: kind, Subject: "sink " + s.config.Name, Severity: f.Severity, Finding: f})
 	if err != nil && ctx.Err() == nil {
 		s.config.Log.Error("record sink event", "type", kind, "error", err)
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"ward/internal/agent/anchor/anchortest"
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal"
 	"ward/internal/format/chain"
 	"ward/internal/format/dsse"
@@ -141,15 +141,14 @@ func (c *copied) write(t *testing.T) wal.FS {
 	return fs
 }
 
-// whole is the journal as the reader of a copy with the real key sees it. Stubs are
-// put in by the log's own shedding, record by record.
-func (c *copied) verify(t *testing.T, against journal.Against) (journal.Verification, string) {
+// verify reads the journal as the owner of a copy does, and names what is found.
+func (c *copied) verify(t *testing.T, against audit.Against) (audit.Verification, string) {
 	t.Helper()
 	fs := c.write(t)
 	if len(c.stubs) > 0 {
 		fs = c.stubbed(t)
 	}
-	v, err := journal.VerifyAgainst(fs, against, nil)
+	v, err := audit.VerifyAgainst(fs, against, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,12 +172,10 @@ func (c *copied) stubbed(t *testing.T) wal.FS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var marked [][]byte
 	for i := range c.events {
 		b := c.bytes(i)
 		if _, ok := c.stubs[i]; ok {
 			b = append([]byte("stub"), bytes.Repeat([]byte{byte(i)}, 8<<10)...) // what wins a block when it goes
-			marked = append(marked, b)
 		}
 		if _, err := log.Append(b); err != nil {
 			t.Fatal(err)
@@ -333,7 +330,7 @@ func TestAttacksOnAnAnchoredJournal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := honest(t, c.cut)
 			c.attack(t, j)
-			v, got := j.verify(t, journal.Against{AK: j.chip.AK})
+			v, got := j.verify(t, audit.Against{AK: j.chip.AK})
 			if got != c.want {
 				t.Errorf("found %q, want %q: %+v %v", got, c.want, v.Findings, v.Problems)
 			}
@@ -356,7 +353,7 @@ func TestAttacksThatTheChainTells(t *testing.T) {
 	} {
 		c := honest(t, false)
 		attack(c)
-		if v, _ := c.verify(t, journal.Against{AK: c.chip.AK}); len(v.Problems) == 0 {
+		if v, _ := c.verify(t, audit.Against{AK: c.chip.AK}); len(v.Problems) == 0 {
 			t.Errorf("%s: the chain holds", name)
 		}
 	}
@@ -374,36 +371,36 @@ func TestFreshness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	received := func(t *testing.T, c *copied, sequence int) *journal.Known {
+	received := func(t *testing.T, c *copied, sequence int) *audit.Known {
 		p := c.place(sequence)
 		envelope, err := receipt.Sign(receipt.Receipt{Tenant: source.Tenant, Device: source.Device, Epoch: p.Epoch, Sequence: p.Sequence, Head: p.Head, Time: time.Date(2026, 11, 24, 5, 0, 0, 0, time.UTC)}, fleet)
 		if err != nil {
 			t.Fatal(err)
 		}
-		k, err := journal.KnownReceipt(envelope, keys, source)
+		k, err := audit.KnownReceipt(envelope, keys, source)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return k
 	}
-	seen := func(t *testing.T, c *copied, text string) *journal.Known {
-		k, err := journal.KnownCheckpoint(c.bytes(c.at(text)+1), c.chip.AK)
+	seen := func(t *testing.T, c *copied, text string) *audit.Known {
+		k, err := audit.KnownCheckpoint(c.bytes(c.at(text)+1), c.chip.AK)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return k
 	}
 	for name, c := range map[string]struct {
-		known  func(t *testing.T, c *copied) *journal.Known
+		known  func(t *testing.T, c *copied) *audit.Known
 		attack func(t *testing.T, c *copied)
 		want   string // findings
 		reach  string // a part of what is said of freshness
 	}{
-		"as it was, a receipt":        {func(t *testing.T, c *copied) *journal.Known { return received(t, c, 20) }, nil, "", "at least record 20, known by the fleet's receipt of 2026-11-24 05:00:00"},
-		"as it was, a checkpoint":     {func(t *testing.T, c *copied) *journal.Known { return seen(t, c, "event 15") }, nil, "", "known by checkpoint orderly"},
-		"the end cut off, a receipt":  {func(t *testing.T, c *copied) *journal.Known { return received(t, c, len(c.events)) }, func(t *testing.T, c *copied) { c.events = c.events[:len(c.events)-1] }, "journal.rolled-back", ""},
-		"an older copy, a checkpoint": {func(t *testing.T, c *copied) *journal.Known { return seen(t, c, "event 18") }, func(t *testing.T, c *copied) { c.events = c.events[:c.at("event 9")] }, "journal.rolled-back", ""},
-		"an older copy that was gone on with, a checkpoint": {func(t *testing.T, c *copied) *journal.Known { return seen(t, c, "event 18") }, func(t *testing.T, c *copied) {
+		"as it was, a receipt":        {func(t *testing.T, c *copied) *audit.Known { return received(t, c, 20) }, nil, "", "at least record 20, known by the fleet's receipt of 2026-11-24 05:00:00"},
+		"as it was, a checkpoint":     {func(t *testing.T, c *copied) *audit.Known { return seen(t, c, "event 15") }, nil, "", "known by checkpoint orderly"},
+		"the end cut off, a receipt":  {func(t *testing.T, c *copied) *audit.Known { return received(t, c, len(c.events)) }, func(t *testing.T, c *copied) { c.events = c.events[:len(c.events)-1] }, "journal.rolled-back", ""},
+		"an older copy, a checkpoint": {func(t *testing.T, c *copied) *audit.Known { return seen(t, c, "event 18") }, func(t *testing.T, c *copied) { c.events = c.events[:c.at("event 9")] }, "journal.rolled-back", ""},
+		"an older copy that was gone on with, a checkpoint": {func(t *testing.T, c *copied) *audit.Known { return seen(t, c, "event 18") }, func(t *testing.T, c *copied) {
 			c.events = c.events[:c.at("event 14")]
 			for range 12 {
 				c.add(low("made up"))
@@ -412,37 +409,37 @@ func TestFreshness(t *testing.T) {
 			c.anchor(t, checkpoint.Durable)
 			c.anchor(t, checkpoint.Orderly)
 		}, "journal.counter-jump journal.forked", ""},
-		"written anew behind the last checkpoint, a receipt": {func(t *testing.T, c *copied) *journal.Known { return received(t, c, len(c.events)) }, func(t *testing.T, c *copied) {
+		"written anew behind the last checkpoint, a receipt": {func(t *testing.T, c *copied) *audit.Known { return received(t, c, len(c.events)) }, func(t *testing.T, c *copied) {
 			c.change("event 19")
 			c.rechain()
 		}, "journal.forked", ""},
-		"a value twice, a checkpoint": {func(t *testing.T, c *copied) *journal.Known {
+		"a value twice, a checkpoint": {func(t *testing.T, c *copied) *audit.Known {
 			r := c.chip.Report(t, checkpoint.Orderly, source, c.place(5), nil) // root may certify the open value
 			e := anchortest.Event(t, r)
 			b, err := event.Encode(e, event.Stamp{Source: source, Epoch: 1, Sequence: 6, Boot: "b"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			k, err := journal.KnownCheckpoint(b, c.chip.AK)
+			k, err := audit.KnownCheckpoint(b, c.chip.AK)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return k
 		}, func(t *testing.T, c *copied) { c.anchor(t, checkpoint.Orderly) }, "journal.forked", "at least record 5"},
-		"the journal of an earlier epoch": {func(t *testing.T, c *copied) *journal.Known { k := received(t, c, 3); k.Place.Epoch = 2; return k }, nil, "journal.rolled-back", ""},
-		"the journal of a later epoch": {func(t *testing.T, c *copied) *journal.Known { return received(t, c, 3) }, func(t *testing.T, c *copied) {
+		"the journal of an earlier epoch": {func(t *testing.T, c *copied) *audit.Known { k := received(t, c, 3); k.Place.Epoch = 2; return k }, nil, "journal.rolled-back", ""},
+		"the journal of a later epoch": {func(t *testing.T, c *copied) *audit.Known { return received(t, c, 3) }, func(t *testing.T, c *copied) {
 			c.epoch = 2
 			c.drop(0)
 			c.rechain()
 			c.anchor(t, checkpoint.Durable)
 		}, "", "unknown: this journal was begun after"},
-		"the journal of another device": {func(t *testing.T, c *copied) *journal.Known {
+		"the journal of another device": {func(t *testing.T, c *copied) *audit.Known {
 			k := received(t, c, 3)
 			k.Source.Device = "pump-2"
 			return k
 		}, nil, "journal.foreign", ""},
-		"the record was recycled, a receipt":    {func(t *testing.T, c *copied) *journal.Known { return received(t, c, 3) }, func(t *testing.T, c *copied) { c.gone = 5 }, "", "unknown: record 3 is not in this copy any more"},
-		"the record was recycled, a checkpoint": {func(t *testing.T, c *copied) *journal.Known { return seen(t, c, "event 9") }, func(t *testing.T, c *copied) { c.gone = c.at("event 10") }, "", "this copy is as new as checkpoint orderly"},
+		"the record was recycled, a receipt":    {func(t *testing.T, c *copied) *audit.Known { return received(t, c, 3) }, func(t *testing.T, c *copied) { c.gone = 5 }, "", "unknown: record 3 is not in this copy any more"},
+		"the record was recycled, a checkpoint": {func(t *testing.T, c *copied) *audit.Known { return seen(t, c, "event 9") }, func(t *testing.T, c *copied) { c.gone = c.at("event 10") }, "", "this copy is as new as checkpoint orderly"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := honest(t, false)
@@ -450,7 +447,7 @@ func TestFreshness(t *testing.T) {
 			if c.attack != nil {
 				c.attack(t, j)
 			}
-			v, got := j.verify(t, journal.Against{AK: j.chip.AK, Known: known})
+			v, got := j.verify(t, audit.Against{AK: j.chip.AK, Known: known})
 			if got != c.want || !strings.Contains(v.Reached, c.reach) || (c.reach == "") != (v.Reached == "") {
 				t.Errorf("found %q, freshness %q, want %q, %q: %+v", got, v.Reached, c.want, c.reach, v.Findings)
 			}
@@ -463,17 +460,17 @@ func TestFreshness(t *testing.T) {
 // Verifies: SR-053
 func TestAJournalOfAnotherTPM(t *testing.T) {
 	j, other := honest(t, false), anchortest.New(t)
-	v, got := j.verify(t, journal.Against{AK: other.AK})
+	v, got := j.verify(t, audit.Against{AK: other.AK})
 	if got != "journal.foreign" || v.Verified != 0 || v.Anchored != 0 {
 		t.Errorf("found %q, %d verified, anchored up to %d", got, v.Verified, v.Anchored)
 	}
 	// one that was gone on with here
 	j.chip = other
 	j.anchor(t, checkpoint.Orderly)
-	if _, got := j.verify(t, journal.Against{AK: other.AK}); got != "journal.anchor-invalid" {
+	if _, got := j.verify(t, audit.Against{AK: other.AK}); got != "journal.anchor-invalid" {
 		t.Errorf("gone on with: found %q", got)
 	}
-	if v, got := j.verify(t, journal.Against{}); got != "" || v.Checkpoints == 0 || v.Verified != 0 || v.Anchored != 0 {
+	if v, got := j.verify(t, audit.Against{}); got != "" || v.Checkpoints == 0 || v.Verified != 0 || v.Anchored != 0 {
 		t.Errorf("without a key: found %q, %+v", got, v)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal"
 	"ward/internal/device/wal/waltest"
 	"ward/internal/trust/event"
@@ -244,7 +245,7 @@ func TestAFileSystemThatIsFullForAWhile(t *testing.T) {
 	closeJournal(t, j)
 	v := verify(t, wal.Dir(dir))
 	seen := make(map[string]int)
-	if _, err := journal.Verify(wal.Dir(dir), func(r wal.Record) error {
+	if _, err := audit.Verify(wal.Dir(dir), func(r wal.Record) error {
 		e, err := event.Parse(r.Payload)
 		if err == nil && e.Finding != nil {
 			seen[e.Finding.Detail]++

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal"
 	"ward/internal/format/chain"
 	"ward/internal/trust/event"
@@ -77,6 +78,7 @@ type Journal struct {
 	told    uint64 // the newest record that waiters were told of
 	lost    int    // events that found no room in memory
 	failing bool   // the condition is raised
+	gone    int    // damaged segments of which it was told that they are not kept
 
 	why      string // the journal was begun
 	reserved bool   // the state's epoch is that of the journal to begin
@@ -97,6 +99,7 @@ type Status struct {
 	Unconfirmed  int64      `json:"unconfirmed"` // bytes of what the fleet has not confirmed
 	Flash        Flash      `json:"flash"`
 	Lost         int        `json:"lost"` // events that could not be kept
+	Kept         int        `json:"kept"` // damaged segments that are kept aside
 	Error        string     `json:"error,omitempty"`
 }
 
@@ -192,7 +195,7 @@ func (j *Journal) Read(_ context.Context, after uint64, limit int) ([]event.Reco
 	records, err := j.log.Read(after, limit)
 	out := make([]event.Record, 0, len(records))
 	for _, r := range records {
-		h, herr := hashOf(r)
+		h, herr := audit.HashOf(r)
 		if herr != nil {
 			return out, herr
 		}
@@ -203,16 +206,6 @@ func (j *Journal) Read(_ context.Context, after uint64, limit int) ([]event.Reco
 		out = append(out, e)
 	}
 	return out, err
-}
-
-func hashOf(r wal.Record) (chain.Hash, error) {
-	if r.Kind == wal.Full {
-		return chain.Next(r.Payload), nil
-	}
-	if len(r.Payload) != chain.Size {
-		return chain.Hash{}, fmt.Errorf("read journal: record %d has no hash", r.Sequence)
-	}
-	return chain.Hash(r.Payload), nil
 }
 
 // Wait returns when there is a record behind a sequence, or ctx ends.
@@ -250,7 +243,7 @@ func (j *Journal) Head() (sequence uint64, h chain.Hash, err error) {
 	if len(records) == 0 || records[0].Sequence != newest {
 		return 0, chain.Hash{}, fmt.Errorf("read the journal's head: record %d is not there", newest)
 	}
-	h, err = hashOf(records[0])
+	h, err = audit.HashOf(records[0])
 	return newest, h, err
 }
 
@@ -286,7 +279,7 @@ func (j *Journal) Acknowledge(epoch, sequence uint64, head chain.Hash) error {
 		}
 		return fmt.Errorf("%w: sequence %d", ErrForeignHead, sequence)
 	}
-	h, err := hashOf(records[0])
+	h, err := audit.HashOf(records[0])
 	if err != nil {
 		return fmt.Errorf("acknowledge: %w", err)
 	}
@@ -318,6 +311,7 @@ func (j *Journal) Status() Status {
 		Epoch: j.state.Epoch, Sequence: j.log.Next() - 1, Durable: j.log.Durable(), Acknowledged: j.state.Acknowledged,
 		Head: j.head, Bytes: j.log.Size(), MaxBytes: j.c.MaxBytes, Unconfirmed: j.log.Behind(j.state.Acknowledged),
 		Flash: j.state.Flash, Lost: j.lost,
+		Kept: j.log.Kept().Files,
 	}
 	if err := j.log.Failing(); err != nil {
 		s.Error = err.Error()

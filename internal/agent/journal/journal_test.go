@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal"
 	"ward/internal/device/wal/waltest"
 	"ward/internal/format/chain"
@@ -91,9 +92,9 @@ func codes(t *testing.T, j *journal.Journal) []string {
 	return out
 }
 
-func verify(t *testing.T, fs wal.FS) journal.Verification {
+func verify(t *testing.T, fs wal.FS) audit.Verification {
 	t.Helper()
-	v, err := journal.Verify(fs, nil)
+	v, err := audit.Verify(fs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

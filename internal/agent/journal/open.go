@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"syscall"
 
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
@@ -117,7 +118,7 @@ func (j *Journal) openLog(known bool) (wal.Scan, []event.Event, error) {
 	}
 	j.log = log
 	if scan.Last > 0 {
-		if j.head, err = hashOf(wal.Record{Sequence: scan.Last, Kind: kind, Payload: newest}); err != nil {
+		if j.head, err = audit.HashOf(wal.Record{Sequence: scan.Last, Kind: kind, Payload: newest}); err != nil {
 			return wal.Scan{}, nil, err
 		}
 	}

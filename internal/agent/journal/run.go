@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal"
 	"ward/internal/format/chain"
 	"ward/internal/trust/event"
@@ -77,6 +78,7 @@ func (j *Journal) flush(ctx context.Context) {
 	if err := j.room(); err != nil {
 		j.c.Log.Debug("make room in the journal", "error", err)
 	}
+	j.tellGone(ctx)
 	j.mu.Lock()
 	shed, due := j.shed, j.shed > 0 && time.Since(j.overflow) >= overflowEvery
 	if due {
@@ -141,7 +143,7 @@ func (j *Journal) report(ctx context.Context, failure error) {
 
 // verify follows the chain of the records that were found at the start.
 func (j *Journal) verify(ctx context.Context) {
-	var f follower
+	var f audit.Follower
 	for after := uint64(0); after < j.found && ctx.Err() == nil; {
 		records, err := j.log.Read(after, verifyBatch)
 		if err != nil {
@@ -153,13 +155,13 @@ func (j *Journal) verify(ctx context.Context) {
 		}
 		for _, r := range records {
 			if after = r.Sequence; after <= j.found {
-				f.add(r)
+				f.Add(r)
 			}
 		}
 		j.c.Alive()
 	}
 	var damage []wal.Damage
-	for _, p := range f.v.Problems {
+	for _, p := range f.Problems() {
 		damage = append(damage, wal.Damage{Segment: "chain", Reason: p})
 	}
 	j.mu.Lock()

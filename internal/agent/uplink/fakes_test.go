@@ -107,6 +107,13 @@ func (m *memory) Acknowledge(epoch, sequence uint64, head chain.Hash) error {
 	return nil
 }
 
+// forget goes back to what was confirmed up to a record.
+func (m *memory) forget(sequence uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.acked = sequence
+}
+
 func (m *memory) Acknowledged() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()

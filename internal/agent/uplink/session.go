@@ -18,6 +18,11 @@ import (
 // ackTime is how long the broker may take to acknowledge a message.
 const ackTime = 30 * time.Second
 
+// greetTime is how long the first connection of a daemon waits for the receipt that
+// answers its birth: what is saved of the last one may be half a minute old, and what
+// came behind it would be sent again at every start.
+const greetTime = 2 * time.Second
+
 // notYet is how long a record that the journal announces and does not give yet
 // is waited for.
 const notYet = 20 * time.Millisecond
@@ -49,7 +54,8 @@ type session struct {
 	wake    chan error // the journal's wait has ended
 	waiting bool
 
-	again      <-chan time.Time // when to read the journal after an error
+	again      <-chan time.Time // when to read the journal: after an error, or a greeting
+	greeting   bool             // the receipt that answers the birth is awaited
 	resend     *time.Timer      // when the fleet's receipt is overdue
 	patience   time.Duration    // how long that is
 	lastResend time.Time        // when sending last began behind the last receipt
@@ -62,11 +68,15 @@ type session struct {
 func (s *session) run(ctx context.Context) error {
 	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
+	first := s.u.lastUp == ""
 	if err := s.open(ctx); err != nil {
 		return err // a broker that does not take the birth is no fleet that was seen
 	}
 	defer func() { s.u.lastSeen = time.Now() }()
 	s.cursor = s.u.config.Journal.Acknowledged()
+	if first && s.cursor > 0 {
+		s.again, s.greeting = time.After(greetTime), true
+	}
 	s.patience, s.lastResend = firstResend, time.Now()
 	s.resend = time.NewTimer(s.patience)
 	defer s.resend.Stop()
@@ -122,7 +132,7 @@ func (s *session) run(ctx context.Context) error {
 		case d := <-s.made:
 			s.begin(d)
 		case <-s.again:
-			s.again = nil
+			s.again, s.greeting = nil, false
 		case <-s.resend.C:
 			s.overdue()
 		case <-refresh.C:
@@ -372,6 +382,9 @@ func (s *session) receive(ctx context.Context, m mqtt.Message) {
 		}
 		return
 	}
+	if s.greeting {
+		s.again, s.greeting = nil, false
+	}
 	now := time.Now()
 	u.mu.Lock()
 	u.status.LastReceipt = &now
@@ -396,6 +409,7 @@ func (s *session) farewell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTime)
 	defer cancel()
 	s.waiting = true // nothing new is waited for
+	s.again = nil
 	if err := s.fill(ctx); err != nil {
 		return
 	}

@@ -162,6 +162,41 @@ func TestFleetThatComesBackIsServedAtOnce(t *testing.T) {
 	})
 }
 
+// A daemon that starts anew knows what was confirmed as of half a minute before its
+// end; it waits for the fleet's answer to its birth before it sends that again.
+func TestStartSendsNothingAgain(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		answers bool
+	}{{"a fleet that answers", true}, {"a fleet that does not", false}} {
+		t.Run(row.name, func(t *testing.T) {
+			run(t, nil, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {
+				m.add(t, 10)
+				time.Sleep(5 * time.Second)
+				m.forget(3)
+				if row.answers {
+					n.onDial = func() { n.conns[len(n.conns)-1].push(n.receipt(n.last, n.head)) }
+				}
+				second := uplink.New(config(t, m, n))
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- second.Run(ctx) }()
+				time.Sleep(time.Minute)
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				if again := n.seen[5] > 1; again == row.answers {
+					t.Errorf("record 5 went up %d times", n.seen[5])
+				}
+				if row.answers && m.Acknowledged() != uint64(m.len()) {
+					t.Errorf("%d of %d confirmed", m.Acknowledged(), m.len())
+				}
+			})
+		})
+	}
+}
+
 // Verifies: SR-010, SR-017
 func TestLostConnection(t *testing.T) {
 	run(t, nil, func(t *testing.T, u *uplink.Uplink, m *memory, n *net) {

@@ -91,6 +91,7 @@ func device(t *testing.T, w *serverauthtest.World, by serverauthtest.Authority) 
 	t.Helper()
 	key := serverauthtest.NewKey(t)
 	c := w.Client(t)
+	c.MinVersion = tls.VersionTLS12 // Connect demands more
 	c.Certificates = []tls.Certificate{serverauthtest.Pair(key, by.Certify(t, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "pump-1"}, NotBefore: w.Now.AddDate(-1, 0, 0), NotAfter: w.Now.AddDate(1, 0, 0),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},

@@ -79,14 +79,12 @@ func parseHeader(b []byte) (header, error) {
 	fits := binary.LittleEndian.Uint32(b[24:]) == crc32.Update(crc32.Checksum([]byte(magic), castagnoli), castagnoli, b[8:24])
 	h := header{epoch: binary.LittleEndian.Uint64(b[8:]), first: binary.LittleEndian.Uint64(b[16:])}
 	switch {
-	case string(b[:8]) == magic && !fits:
+	case (string(b[:8]) == magic) != fits: // also one of ours with the version's character damaged
 		return header{}, errors.New("segment header does not fit its checksum")
-	case string(b[:8]) != magic && fits: // one of ours with the version's character damaged
-		return header{}, errors.New("segment header's version does not fit its checksum")
-	case string(b[:8]) != magic:
+	case !fits:
 		return header{}, fmt.Errorf("%w: %q, this program reads %q", errVersion, b[:8], magic)
 	case h.epoch == 0 || h.epoch > maxNumber || h.first == 0 || h.first > maxNumber:
-		return header{}, fmt.Errorf("segment header names epoch %d and record %d", h.epoch, h.first)
+		return header{}, errors.New("segment header has numbers that are never given")
 	}
 	return h, nil
 }
@@ -126,7 +124,7 @@ func parseRecord(b []byte) (r Record, durable uint64, size int, err error) {
 		return Record{}, 0, size, fmt.Errorf("record of unknown kind %d", r.Kind)
 	}
 	if durable = binary.LittleEndian.Uint64(b[16:]); r.Sequence > maxNumber || durable >= r.Sequence {
-		return Record{}, 0, size, fmt.Errorf("record %d calls %d durable", r.Sequence, durable)
+		return Record{}, 0, size, errors.New("record has numbers that are never given")
 	}
 	return r, durable, size, nil
 }
@@ -140,7 +138,8 @@ func looksLikeRecord(b []byte, last uint64) bool {
 }
 
 const (
-	suffix = ".wal"
+	suffix     = ".wal"
+	nameLength = 16 + len(suffix)
 	// temporary marks a segment that is being rewritten; one that is found was
 	// left by a power cut.
 	temporary = ".new"

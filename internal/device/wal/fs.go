@@ -2,7 +2,6 @@ package wal
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -58,17 +57,15 @@ func (d Dir) Open(name string, create bool) (File, error) {
 		flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	}
 	f, err := os.OpenFile(filepath.Join(string(d), name), flags, 0o600)
-	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) {
-		return nil, fmt.Errorf("%w: %w", errNotPlain, err)
-	}
 	if err != nil {
+		if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) { // a link, a socket
+			err = errNotPlain
+		}
 		return nil, err
 	}
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		if err == nil {
-			err = fmt.Errorf("%s: %w", name, errNotPlain)
-		}
-		return nil, errors.Join(err, f.Close())
+		_ = f.Close()
+		return nil, errNotPlain
 	}
 	return osFile{f}, nil
 }

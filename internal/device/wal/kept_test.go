@@ -186,3 +186,25 @@ func renumber(t *testing.T, d *waltest.Disk) {
 		}
 	}
 }
+
+// TestASegmentWhoseEndIsWrittenAgainStays: after a start the last record counts
+// as not durable until its second copy is synced; until then the first copy is
+// the only one that a power cut leaves.
+//
+// Verifies: SR-050
+func TestASegmentWhoseEndIsWrittenAgainStays(t *testing.T) {
+	o := wal.Options{SegmentBytes: 2 << 10, MaxBytes: 4 << 10}
+	disk := waltest.New(43)
+	fill(t, open(t, disk, o), 60)
+	log := open(t, disk, o)
+	fillPending(t, log, 1) // writes 60 again, and 61, without a sync
+	if _, err := log.Room(60, shed); err != nil {
+		t.Fatal(err)
+	}
+	disk.Cuts(waltest.Limits{}, func(_ string, after *waltest.Disk) bool {
+		if _, have := contents(t, after); !have[60] {
+			t.Error("record 60 was durable before the start and is gone")
+		}
+		return !t.Failed()
+	})
+}

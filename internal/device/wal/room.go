@@ -132,7 +132,7 @@ func (l *Log) drop() (freed bool, err error) {
 			l.kept.Files++
 			l.kept.Bytes += bytes
 		}
-	case g.damaged && g.empty(): // it holds nothing of this log and stays where it is
+	case g.foreign: // it stays where it is
 	default:
 		err = l.fs.Remove(name)
 		freed = true

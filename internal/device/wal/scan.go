@@ -1,12 +1,10 @@
 package wal
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 )
 
 // Damage is a place where the log does not hold what was written.
@@ -30,6 +28,7 @@ type segment struct {
 	end        int64  // bytes up to which records can be read, the header included
 	size       int64  // bytes of the file
 	damaged    bool   // it is kept aside when its turn to go comes
+	foreign    bool   // and its header is not this log's
 }
 
 func (g *segment) empty() bool { return g.last < g.from }
@@ -66,6 +65,8 @@ type run struct {
 	from uint64
 	sums []uint32
 }
+
+func (r run) end() uint64 { return r.from + uint64(len(r.sums)) }
 
 // Inspect reads a log without changing it, and calls each, which may be nil,
 // for every record in order. A record's payload is good until each returns.
@@ -122,22 +123,26 @@ func (s *Scan) list(fs FS) ([]string, error) {
 	s.aside = make(map[uint64]bool)
 	var segments []string
 	for _, name := range names {
-		whole := strings.TrimSuffix(strings.TrimSuffix(name, temporary), aside)
+		whole := name[:min(len(name), nameLength)]
 		number, ok := parseSegmentName(whole)
-		switch {
-		case !ok:
-		case number > maxNumber:
+		if !ok {
+			continue
+		}
+		if number > maxNumber {
 			s.Damage = append(s.Damage, Damage{Segment: name, Reason: "no segment has a number as high as this"})
-		case name == whole+temporary:
+			continue
+		}
+		switch name[len(whole):] {
+		case "":
+			s.number = max(s.number, number)
+			segments = append(segments, name)
+		case temporary:
 			s.leftovers = append(s.leftovers, name)
-		case name == whole+aside:
+		case aside:
 			s.number = max(s.number, number)
 			s.aside[number] = true
 			s.Kept.Files++
 			s.Kept.Bytes += blocks(sizeOf(fs, name))
-		case name == whole:
-			s.number = max(s.number, number)
-			segments = append(segments, name)
 		}
 	}
 	return segments, nil
@@ -217,7 +222,7 @@ func (s *Scan) join(g *scanned) {
 	g.from = max(g.first, s.Last+1)
 	s.compare(g)
 	if g.first < s.begin {
-		s.Damage, g.damaged = append(s.Damage, Damage{Segment: g.name, Reason: fmt.Sprintf("it begins with record %d, the segment before it with %d", g.first, s.begin)}), true
+		s.Damage, g.damaged = append(s.Damage, Damage{Segment: g.name, Reason: "it begins before the segment in front of it"}), true
 	}
 	s.begin = max(s.begin, g.first)
 	if !g.empty() {
@@ -244,12 +249,12 @@ func (s *Scan) join(g *scanned) {
 // compare reports records that stand in an earlier segment too and are not the
 // same there: the segments are of two histories.
 func (s *Scan) compare(g *scanned) {
-	at, _ := slices.BinarySearchFunc(s.runs, g.first, func(r run, first uint64) int {
-		return cmp.Compare(r.from+uint64(len(r.sums)), first+1)
-	})
+	at := len(s.runs)
+	for at > 0 && s.runs[at-1].end() > g.first {
+		at--
+	}
 	for _, r := range s.runs[at:] {
-		end := r.from + uint64(len(r.sums))
-		for n := max(g.first, r.from); n < min(g.last+1, end); n++ {
+		for n := max(g.first, r.from); n < min(g.last+1, r.end()); n++ {
 			mine, theirs := g.sums[n-g.first], r.sums[n-r.from]
 			if mine != 0 && theirs != 0 && mine != theirs {
 				s.Damage = append(s.Damage, Damage{Segment: g.name, Offset: headerSize, Reason: fmt.Sprintf("record %d is another one than in the segments before", n)})
@@ -266,7 +271,7 @@ func (s *Scan) compare(g *scanned) {
 func (s *Scan) joinUnreadable(g *scanned) {
 	switch {
 	case g.behind:
-		s.Damage, g.damaged = append(s.Damage, *g.bad), true
+		s.Damage, g.damaged, g.foreign = append(s.Damage, *g.bad), true, true
 		s.take(g, s.Last)
 	case g.newest:
 		s.Torn = g.bad

@@ -111,11 +111,16 @@ func (l *Log) Durable() uint64 { l.mu.Lock(); defer l.mu.Unlock(); return l.dura
 func (l *Log) Written() uint64 { l.mu.Lock(); defer l.mu.Unlock(); return l.bytes }
 
 // Size is the number of bytes that all segments take on the disk, without what
-// is kept aside or holds no record of this log.
+// is kept aside or not of this log.
 func (l *Log) Size() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.size() }
 
 // Kept is what of damaged segments is kept aside.
-func (l *Log) Kept() Kept { l.mu.Lock(); defer l.mu.Unlock(); return l.kept }
+func (l *Log) Kept() Kept {
+	l.mu.Lock()
+	k := l.kept
+	l.mu.Unlock()
+	return k
+}
 
 // Waiting is the number of bytes of records that are not durable yet.
 func (l *Log) Waiting() int64 { l.mu.Lock(); defer l.mu.Unlock(); return l.waiting }
@@ -295,7 +300,7 @@ func (l *Log) retire() {
 func (l *Log) size() int64 {
 	var n int64
 	for _, g := range l.segments {
-		if !g.damaged || !g.empty() { // else it is not this log's
+		if !g.foreign {
 			n += blocks(g.size)
 		}
 	}

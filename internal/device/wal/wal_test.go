@@ -410,28 +410,6 @@ func TestAHostileSegmentIsReadInBoundedTime(t *testing.T) {
 	}
 }
 
-func TestGoldenBytes(t *testing.T) {
-	disk := waltest.New(7)
-	log := open(t, disk, wal.Options{})
-	if _, err := log.Append([]byte("first")); err != nil {
-		t.Fatal(err)
-	}
-	if err := log.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := log.Append([]byte("second")); err != nil {
-		t.Fatal(err)
-	}
-	want := strings.Join([]string{
-		"5741524457414c31" + "0100000000000000" + "0100000000000000" + "31d5452b",                       // magic, epoch, first sequence, checksum
-		"05000000" + "3075f708" + "0100000000000000" + "0000000000000000" + "01000000" + "6669727374",   // length, checksum, sequence, durable, kind, payload
-		"06000000" + "a4402362" + "0200000000000000" + "0100000000000000" + "01000000" + "7365636f6e64", // the first record was durable by then
-	}, "")
-	if got := hex.EncodeToString(disk.Content("0000000000000001.wal")); got != want {
-		t.Fatalf("segment\n got %s\nwant %s", got, want)
-	}
-}
-
 func FuzzScan(f *testing.F) {
 	disk := waltest.New(8)
 	log, _, err := wal.Open(disk, wal.Options{Epoch: 1})

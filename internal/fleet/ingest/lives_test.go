@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/uplink"
 	"ward/internal/device/wal"
 	"ward/internal/fleet/ingest"
@@ -165,7 +166,7 @@ func TestAnOlderCopyOfTheJournal(t *testing.T) {
 	if got := strings.Join(accepted(t, events), ""); got != "abcdefghi" {
 		t.Errorf("the fleet accepted %q, want each of a to i once", got)
 	}
-	if v, err := journal.Verify(wal.Dir(filepath.Join(dir, "aside-1")), nil); err != nil || len(v.Problems) > 0 || v.Records < 4 {
+	if v, err := audit.Verify(wal.Dir(filepath.Join(dir, "aside-1")), nil); err != nil || len(v.Problems) > 0 || v.Records < 4 {
 		t.Errorf("put aside is %+v, %v", v, err)
 	}
 	l.stop()

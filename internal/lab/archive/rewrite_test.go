@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
@@ -32,7 +33,7 @@ func TestRewrittenJournalHoldsTogether(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before, err := journal.Verify(wal.Dir(dir), nil)
+	before, err := audit.Verify(wal.Dir(dir), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func TestRewrittenJournalHoldsTogether(t *testing.T) {
 	if err != nil || dropped != 5 {
 		t.Fatalf("%d records left out, %v; want 5", dropped, err)
 	}
-	after, err := journal.Verify(wal.Dir(dir), nil)
+	after, err := audit.Verify(wal.Dir(dir), nil)
 	if err != nil || len(after.Problems) > 0 || after.Records != before.Records-5 || after.Head == before.Head {
 		t.Errorf("after it: %+v, %v", after, err)
 	}

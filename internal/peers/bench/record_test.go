@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/device/bootclock"
 	"ward/internal/device/wal"
 	"ward/internal/format/chain"
@@ -306,7 +307,7 @@ func amplification(t *testing.T, b *table) {
 	})
 	written := blocksWritten(t) - before
 	sizes := make([]int, 0, seconds*group)
-	if _, err := journal.Verify(wal.Dir(dir), func(r wal.Record) error {
+	if _, err := audit.Verify(wal.Dir(dir), func(r wal.Record) error {
 		payload += int64(len(r.Payload))
 		sizes = append(sizes, len(r.Payload))
 		return nil
@@ -410,7 +411,7 @@ func offline(t *testing.T, b *table) {
 		}
 		records = j.Status().Sequence
 	})
-	v, err := journal.Verify(wal.Dir(dir), nil)
+	v, err := audit.Verify(wal.Dir(dir), nil)
 	if err != nil || len(v.Problems) > 0 || v.Shed > 0 || v.First != 1 || v.Last != records {
 		t.Fatalf("offline for %d days: %+v, %v", days, v, err)
 	}

@@ -1,4 +1,4 @@
-package main
+package findings
 
 import (
 	"errors"
@@ -7,13 +7,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/agent/localapi"
 	"ward/internal/cli"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 )
 
-func newAcknowledge() *cobra.Command {
+// NewAcknowledge makes the verb acknowledge, which asks the daemon on a socket.
+func NewAcknowledge(defaultSocket string) *cobra.Command {
 	var socket string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -50,7 +52,7 @@ or not allowed, 3 the daemon does not answer.`,
 					text += ", about " + c.Subject
 				}
 				if a := c.Acknowledged; a != nil {
-					text += ", " + moment(a.Time) + " by " + a.By + " before"
+					text += ", " + a.Time.UTC().Format("2006-01-02 15:04:05") + " by " + a.By + " before"
 				}
 				if _, err := fmt.Fprintln(out, event.Visible(text)); err != nil {
 					return err
@@ -67,7 +69,7 @@ or not allowed, 3 the daemon does not answer.`,
 func notAcknowledged(err error, socket string) error {
 	var refusal *localapi.Refusal
 	if !errors.As(err, &refusal) {
-		return down(err, socket)
+		return console.Down(err, socket)
 	}
 	status := cli.NotDecided
 	switch refusal.Status {

@@ -1,4 +1,4 @@
-package main
+package record
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/cli"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
@@ -53,7 +53,7 @@ func (t *tail) run(ctx context.Context, out io.Writer, name string) error {
 		return cli.Fail(cli.Usage, "--lines: want a number from 0 on")
 	}
 	var newest []wal.Record
-	v, err := readJournal(name, journal.Against{}, func(r wal.Record) error {
+	v, err := readJournal(name, audit.Against{}, func(r wal.Record) error {
 		if t.last = r.Sequence; t.lines == 0 || !t.wanted(r) {
 			return nil
 		}

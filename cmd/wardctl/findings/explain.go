@@ -1,4 +1,6 @@
-package main
+// Package findings holds wardctl's verbs about single findings: what one means, from
+// the catalogue (docs/FINDINGS.md), and that a condition was seen at the bedside.
+package findings
 
 import (
 	"fmt"
@@ -19,7 +21,8 @@ type explained struct {
 	Techniques []finding.Technique `json:"techniques"`
 }
 
-func newExplain() *cobra.Command {
+// NewExplain makes the verb explain.
+func NewExplain() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "explain [CODE]",

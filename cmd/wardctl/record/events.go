@@ -1,4 +1,4 @@
-package main
+package record
 
 import (
 	"context"
@@ -34,7 +34,8 @@ func (f eventFilter) fits(e event.Decoded) (bool, error) {
 	return e.Severity >= least && (f.code == "" || e.Finding != nil && string(e.Finding.Code) == f.code), nil
 }
 
-func newEvents() *cobra.Command {
+// NewEvents is "wardctl events".
+func NewEvents(defaultSocket string) *cobra.Command {
 	var socket string
 	var asJSON, follow bool
 	var after uint64
@@ -60,7 +61,7 @@ With --json each event is one line, byte for byte as the fleet receives it.`,
 					if follow && ctx.Err() == context.Canceled {
 						return nil
 					}
-					return down(err, socket)
+					return console.Down(err, socket)
 				}
 				for _, raw := range got.Events {
 					if err := printEvent(cmd.OutOrStdout(), raw, filter, asJSON); err != nil {
@@ -96,12 +97,12 @@ func printEvent(w io.Writer, raw json.RawMessage, filter eventFilter, asJSON boo
 		_, err := fmt.Fprintf(w, "%s\n", raw)
 		return err
 	}
-	_, err = fmt.Fprintln(w, eventLine(e))
+	_, err = fmt.Fprintln(w, Line(e))
 	return err
 }
 
-// eventLine is one event on one line: number, time, severity, what.
-func eventLine(e event.Decoded) string {
+// Line is one event on one line: number, time, severity, what.
+func Line(e event.Decoded) string {
 	what := e.Type
 	if text := event.ReportLine(e.Report); text != "" {
 		what += ": " + text

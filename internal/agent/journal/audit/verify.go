@@ -1,4 +1,7 @@
-package journal
+// Package audit verifies a journal: its chain, and what the device's TPM certified of
+// it, against what else is known. It reads a folder or a copy and changes nothing;
+// the daemon follows the chain of its own journal with it.
+package audit
 
 import (
 	"fmt"
@@ -44,9 +47,9 @@ func Verify(fs wal.FS, each func(wal.Record) error) (Verification, error) {
 // Whether newer records once existed cannot be told from the folder alone.
 func VerifyAgainst(fs wal.FS, against Against, each func(wal.Record) error) (Verification, error) {
 	anchored := newAnchors(against)
-	f := follower{also: anchored}
+	f := Follower{also: anchored}
 	scan, err := wal.Inspect(fs, func(r wal.Record) error {
-		f.add(r)
+		f.Add(r)
 		if each == nil {
 			return nil
 		}
@@ -79,14 +82,15 @@ type also interface {
 	lost(sequence uint64, h chain.Hash) // a record whose content is not there
 }
 
-// follower follows the chain over a log's records.
-type follower struct {
+// Follower follows the chain over a log's records. Its zero value follows the chain
+// alone.
+type Follower struct {
 	v     Verification
 	chain chain.Verifier
 	also  // nil: the chain alone
 }
 
-func (f *follower) problem(format string, args ...any) {
+func (f *Follower) problem(format string, args ...any) {
 	if len(f.v.Problems) == maxProblems {
 		f.v.Dropped++
 		return
@@ -94,16 +98,17 @@ func (f *follower) problem(format string, args ...any) {
 	f.v.Problems = append(f.v.Problems, fmt.Sprintf(format, args...))
 }
 
-func (f *follower) head() chain.Hash { _, _, h := f.chain.Head(); return h }
+func (f *Follower) head() chain.Hash { _, _, h := f.chain.Head(); return h }
 
-func (f *follower) add(r wal.Record) {
+// Add takes the next record.
+func (f *Follower) Add(r wal.Record) {
 	if f.v.Records++; f.v.Records == 1 {
 		f.v.First = r.Sequence
 	}
 	f.v.Last = r.Sequence
 	if r.Kind == wal.Stub {
 		f.v.Shed++
-		h, err := hashOf(r)
+		h, err := HashOf(r)
 		if f.also != nil {
 			f.lost(r.Sequence, h)
 		}
@@ -146,4 +151,18 @@ func (f *follower) add(r wal.Record) {
 		f.problem("record %d: %v", r.Sequence, err)
 		f.chain.Accept(chain.Link{Epoch: f.v.Epoch, Sequence: r.Sequence}, r.Payload)
 	}
+}
+
+// Problems are the places where the chain does not hold, one line each.
+func (f *Follower) Problems() []string { return f.v.Problems }
+
+// HashOf is the hash of a record, also of one whose content was shed.
+func HashOf(r wal.Record) (chain.Hash, error) {
+	if r.Kind == wal.Full {
+		return chain.Next(r.Payload), nil
+	}
+	if len(r.Payload) != chain.Size {
+		return chain.Hash{}, fmt.Errorf("read journal: record %d has no hash", r.Sequence)
+	}
+	return chain.Hash(r.Payload), nil
 }

@@ -1,4 +1,4 @@
-package main
+package record
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/cmd/wardctl/console"
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/cli"
 	"ward/internal/format/chain"
 	"ward/internal/format/dsse"
@@ -96,7 +96,7 @@ or what --anchor names cannot be held against it.`,
 }
 
 func (f *journalFlags) run(cmd *cobra.Command, name string) error {
-	var against journal.Against
+	var against audit.Against
 	if f.ak != "" {
 		b, err := console.ReadAll(cmd, f.ak, maxKeyFile)
 		if err != nil {
@@ -141,7 +141,7 @@ func (f *journalFlags) run(cmd *cobra.Command, name string) error {
 }
 
 // known reads what the journal is held against.
-func (f *journalFlags) known(cmd *cobra.Command, source event.Source, ak *ecdsa.PublicKey) (*journal.Known, error) {
+func (f *journalFlags) known(cmd *cobra.Command, source event.Source, ak *ecdsa.PublicKey) (*audit.Known, error) {
 	b, err := console.ReadAll(cmd, f.anchor, maxAnchorFile)
 	if err != nil {
 		return nil, err
@@ -165,14 +165,14 @@ func (f *journalFlags) known(cmd *cobra.Command, source event.Source, ak *ecdsa.
 	if record == nil {
 		return nil, cli.Fail(cli.Usage, "%s: neither a checkpoint event nor a receipt", f.anchor)
 	}
-	k, err := journal.KnownCheckpoint(record, ak)
+	k, err := audit.KnownCheckpoint(record, ak)
 	if err != nil {
 		return nil, console.Unreadable(f.anchor, err)
 	}
 	return k, nil
 }
 
-func (f *journalFlags) receipt(cmd *cobra.Command, envelope []byte, source event.Source) (*journal.Known, error) {
+func (f *journalFlags) receipt(cmd *cobra.Command, envelope []byte, source event.Source) (*audit.Known, error) {
 	if len(f.receipts) == 0 {
 		return nil, cli.Fail(cli.Usage, "%s: a receipt is verified by the fleet's key: give it with --receipt-key", f.anchor)
 	}
@@ -188,14 +188,14 @@ func (f *journalFlags) receipt(cmd *cobra.Command, envelope []byte, source event
 	if err != nil {
 		return nil, cli.Fail(cli.Usage, "--receipt-key: %w", err)
 	}
-	k, err := journal.KnownReceipt(bytes.TrimSpace(envelope), keys, source)
+	k, err := audit.KnownReceipt(bytes.TrimSpace(envelope), keys, source)
 	if err != nil {
 		return nil, console.Unreadable(f.anchor, err)
 	}
 	return k, nil
 }
 
-func (f *journalFlags) report(name string, v journal.Verification) journalReport {
+func (f *journalFlags) report(name string, v audit.Verification) journalReport {
 	r := journalReport{
 		Epoch: v.Epoch, First: v.First, Last: v.Last, Records: v.Records, Shed: v.Shed, Source: v.Source, Head: v.Head,
 		Checkpoints: v.Checkpoints, Verified: v.Verified, Anchored: v.Anchored, Orderly: mark(v.Orderly), Durable: mark(v.Durable),

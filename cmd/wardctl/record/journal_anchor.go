@@ -1,4 +1,4 @@
-package main
+package record
 
 import (
 	"errors"
@@ -6,11 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/console"
 	"ward/internal/agent/localapi"
 	"ward/internal/cli"
 )
 
-func newJournalAnchor() *cobra.Command {
+func newJournalAnchor(defaultSocket string) *cobra.Command {
 	var socket string
 	cmd := &cobra.Command{
 		Use:   "anchor",
@@ -28,7 +29,7 @@ Exit status: 0 good, 3 none could be taken or the daemon does not answer.`,
 				return cli.Fail(cli.NotDecided, "%s", refusal.Reason)
 			}
 			if err != nil {
-				return down(err, socket)
+				return console.Down(err, socket)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", record)
 			return err

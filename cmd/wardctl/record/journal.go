@@ -1,4 +1,6 @@
-package main
+// Package record holds the verbs that read a device's record: its events, from the
+// daemon, and its journal, from a folder without the daemon.
+package record
 
 import (
 	"fmt"
@@ -6,13 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ward/internal/agent/journal"
+	"ward/internal/agent/journal/audit"
 	"ward/internal/cli"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
 )
 
-func newJournal() *cobra.Command {
+// NewJournal is "wardctl journal".
+func NewJournal(defaultSocket string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "journal",
 		Short: "Read a device's record without its daemon, also from a copy",
@@ -20,18 +23,18 @@ func newJournal() *cobra.Command {
 (/var/lib/ward/journal), a copy of it, or an export, on any machine. Nothing is
 changed. "anchor" alone asks the daemon.`,
 	}
-	cmd.AddCommand(newJournalVerify(), newJournalShow(), newJournalTail(), newJournalExport(), newJournalAnchor())
+	cmd.AddCommand(newJournalVerify(), newJournalShow(), newJournalTail(), newJournalExport(), newJournalAnchor(defaultSocket))
 	return cmd
 }
 
 // readJournal reads a journal, calling each for its records.
-func readJournal(name string, against journal.Against, each func(wal.Record) error) (journal.Verification, error) {
+func readJournal(name string, against audit.Against, each func(wal.Record) error) (audit.Verification, error) {
 	fs, done, err := openJournalCopy(name)
 	if err != nil {
-		return journal.Verification{}, err
+		return audit.Verification{}, err
 	}
 	defer done()
-	v, err := journal.VerifyAgainst(fs, against, each)
+	v, err := audit.VerifyAgainst(fs, against, each)
 	if err != nil {
 		return v, cli.Fail(cli.Usage, "%s: %w", name, err)
 	}
@@ -53,7 +56,7 @@ func newJournalShow() *cobra.Command {
 				return cli.Fail(cli.Usage, "--severity: %w", err)
 			}
 			out := cmd.OutOrStdout()
-			v, err := readJournal(args[0], journal.Against{}, func(r wal.Record) error { return showRecord(out, r, filter, asJSON) })
+			v, err := readJournal(args[0], audit.Against{}, func(r wal.Record) error { return showRecord(out, r, filter, asJSON) })
 			if err != nil {
 				return err
 			}
