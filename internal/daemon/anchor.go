@@ -12,18 +12,18 @@ import (
 	"ward/internal/agent/identity/idstore"
 	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"
+	"ward/internal/daemon/chip"
 	"ward/internal/device/bootclock"
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
-	"ward/internal/trust/checkpoint"
 	"ward/internal/trust/event"
 )
 
 // assembleAnchor makes the role that ties the record to the TPM.
-func (d *daemon) assembleAnchor(chip *tpm.Lazy, boot *bootState) *anchor.Anchor {
+func (d *daemon) assembleAnchor(lazy *tpm.Lazy, boot *bootState) *anchor.Anchor {
 	a := anchor.New(anchor.Config{
 		Source: d.source, Boot: d.boot, Monotonic: bootclock.Now,
-		Counter: counters{chip: chip, store: idstore.Open(d.config.Paths.State), unkept: d.unkept},
+		Counter: counters{chip.Counters{Chip: lazy, Store: idstore.Open(d.config.Paths.State)}, d.unkept},
 		Journal: durable{d.journal}, Recorder: d.recorder, Replaced: d.replaced,
 		Judged: func(ctx context.Context) (pcr.Digest, error) {
 			s, err := boot.attester.Judged(ctx)
@@ -49,10 +49,9 @@ func (d durable) Durable() (epoch, sequence uint64) {
 	return s.Epoch, s.Durable
 }
 
-// counters are the journal's counters, by the value that manufacture gave them.
+// counters are those of a journal that is kept.
 type counters struct {
-	chip   *tpm.Lazy
-	store  *idstore.Store
+	chip.Counters
 	unkept error
 }
 
@@ -62,37 +61,7 @@ func (c counters) Key(ctx context.Context) (*ecdsa.PublicKey, error) {
 	if c.unkept != nil {
 		return nil, fmt.Errorf("the journal is in memory only: %w", c.unkept)
 	}
-	return c.chip.AttestationKey(ctx)
-}
-
-func (c counters) auth() ([]byte, error) {
-	auth, err := c.store.Auth("journal")
-	if errors.Is(err, idstore.ErrNone) {
-		return nil, fmt.Errorf("this device has no journal counters, it was not manufactured: %w", err)
-	}
-	return auth, err
-}
-
-func (c counters) Certify(ctx context.Context, counter checkpoint.Counter, qualifying [32]byte) (attest, signature []byte, err error) {
-	auth, err := c.auth()
-	if err != nil {
-		return nil, nil, err
-	}
-	index, _ := counter.Index()
-	certified, err := tpm.With(c.chip, func(t *tpm.TPM) (tpm.Certification, error) {
-		return t.CertifyCounter(ctx, index, auth, qualifying)
-	})
-	return certified.Attest, certified.Signature, err
-}
-
-func (c counters) Step(ctx context.Context, counter checkpoint.Counter) error {
-	auth, err := c.auth()
-	if err != nil {
-		return err
-	}
-	index, _ := counter.Index()
-	_, err = tpm.With(c.chip, func(t *tpm.TPM) (uint64, error) { return t.Increment(ctx, index, auth) })
-	return err
+	return c.Counters.Key(ctx)
 }
 
 // takeCheckpoint is the role as the local socket asks it.

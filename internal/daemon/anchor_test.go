@@ -18,6 +18,7 @@ import (
 	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
+	"ward/internal/daemon/chip"
 	"ward/internal/device/sandbox"
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/swtpmtest"
@@ -205,7 +206,7 @@ func TestTheDaemonFindsAnOlderRecord(t *testing.T) {
 func TestWhatHasNoAnchor(t *testing.T) {
 	lazy := tpm.NewLazy(filepath.Join(t.TempDir(), "none"))
 	state := t.TempDir()
-	c := counters{chip: lazy, store: idstore.Open(state)}
+	c := counters{chip.Counters{Chip: lazy, Store: idstore.Open(state)}, nil}
 	if _, _, err := c.Certify(t.Context(), checkpoint.Durable, [32]byte{}); !errors.Is(err, idstore.ErrNone) || !strings.Contains(err.Error(), "not manufactured") {
 		t.Errorf("no counters: %v", err)
 	}

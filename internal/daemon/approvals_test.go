@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"ward/internal/daemon/chip"
 	"ward/internal/trust/policy"
 	"ward/internal/trust/release/releasetest"
 )
@@ -15,7 +16,7 @@ import (
 // Verifies: SR-037
 func TestApprovalsOfTheManifest(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "release.dsse")
-	approvals := approvalsOf(file)
+	approvals := chip.ApprovalsOf(file)
 	if got, err := approvals(releasetest.PolicyKey(t)); err == nil || len(got) > 0 {
 		t.Errorf("without a manifest: %v, %v", got, err)
 	}

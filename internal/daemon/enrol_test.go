@@ -18,6 +18,7 @@ import (
 	"ward/internal/agent/identity"
 	"ward/internal/agent/identity/idstore"
 	"ward/internal/contracttest"
+	"ward/internal/daemon/chip"
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/swtpmtest"
 	"ward/internal/fleet/issue"
@@ -37,7 +38,7 @@ type manufactured struct {
 	chip      *tpm.Lazy
 	config    identity.Config
 	policyKey *ecdsa.PrivateKey
-	keys      *deviceKeys
+	keys      *chip.Keys
 	socket    string // of the TPM
 	ca        string // folder of the fleet's authority
 
@@ -96,7 +97,7 @@ func manufacture(t testing.TB) *manufactured {
 		check(t, os.MkdirAll(filepath.Dir(filepath.Join(m.config.Trust, name)), 0o755))
 		check(t, os.WriteFile(filepath.Join(m.config.Trust, name), text, 0o644))
 	}
-	m.keys = &deviceKeys{chip: m.chip, store: store, trust: m.config.Trust, approvals: func(policy.Key) ([]policy.Approval, error) {
+	m.keys = &chip.Keys{Chip: m.chip, Store: store, Trust: m.config.Trust, Approvals: func(policy.Key) ([]policy.Approval, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		return m.approvals, nil

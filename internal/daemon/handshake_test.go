@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"ward/internal/agent/journal"
+	"ward/internal/daemon/chip"
 	"ward/internal/device/bootclock"
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/swtpmtest"
@@ -37,7 +38,7 @@ const commandSign = 0x15d
 // counted signs with a TPM whose commands are counted, and leaves the rest to the
 // device's keys.
 type counted struct {
-	*deviceKeys
+	*chip.Keys
 	chip *tpm.TPM
 }
 

@@ -12,6 +12,7 @@ import (
 	"ward/internal/agent/identity"
 	"ward/internal/agent/identity/idstore"
 	"ward/internal/agent/localapi"
+	"ward/internal/daemon/chip"
 	"ward/internal/device/est"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/enrolment"
@@ -32,7 +33,7 @@ const (
 
 // assembleIdentity makes the role that enrols and renews. fleetTime is the latest
 // moment that the fleet has signed.
-func (d *daemon) assembleIdentity(chip *tpm.Lazy, boot *bootState, fleetTime func() time.Time) *identity.Role {
+func (d *daemon) assembleIdentity(lazy *tpm.Lazy, boot *bootState, fleetTime func() time.Time) *identity.Role {
 	p, c := d.config.Paths, d.config.Identity
 	who := identity.New(identity.Config{
 		State: p.State, Trust: p.Trust, Tenant: d.source.Tenant, Device: d.source.Device,
@@ -43,7 +44,7 @@ func (d *daemon) assembleIdentity(chip *tpm.Lazy, boot *bootState, fleetTime fun
 				return told
 			}
 		},
-		TPM:       &deviceKeys{chip: chip, store: idstore.Open(p.State), trust: p.Trust, approvals: approvalsOf(p.Release)},
+		TPM:       &chip.Keys{Chip: lazy, Store: idstore.Open(p.State), Trust: p.Trust, Approvals: chip.ApprovalsOf(p.Release)},
 		Registrar: c.Registrar, ServerName: c.ServerName, SerialFile: c.SerialFile,
 		Recorder: d.recorder, Alive: d.alive("identity"), Log: d.log.With("role", "identity"),
 	})
@@ -173,4 +174,23 @@ func refuse(err error) error {
 		return localapi.Refuse(http.StatusServiceUnavailable, "not done yet: %v; wardctl status shows what becomes of it", err)
 	}
 	return err
+}
+
+// pin fixes the TPM by the storage root key that manufacture read, so that nobody
+// between it and the processor can put another in its place. A device that was
+// never manufactured takes the one that it finds.
+func (d *daemon) pin(chip *tpm.Lazy) {
+	device, err := idstore.Open(d.config.Paths.State).Device()
+	if errors.Is(err, idstore.ErrNone) {
+		return
+	}
+	var srk tpm.Key
+	if err == nil {
+		srk, err = tpm.Blob{Public: device.SRK}.Key()
+	}
+	if err != nil {
+		d.log.Error("pin the TPM", "error", err)
+		return
+	}
+	chip.Pin(srk)
 }

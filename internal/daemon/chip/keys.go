@@ -1,4 +1,6 @@
-package daemon
+// Package chip is the TPM as the roles use it: the keys of the identity, and the
+// counters of the journal.
+package chip
 
 import (
 	"context"
@@ -27,30 +29,31 @@ import (
 // key takes some dozen commands.
 const signTimeout = 15 * time.Second
 
-// deviceKeys are the keys of the identity in the TPM.
-type deviceKeys struct {
-	chip  *tpm.Lazy
-	store *idstore.Store
-	trust string
-	// approvals are what the policy key signed for the release that runs.
-	approvals func(policy.Key) ([]policy.Approval, error)
+// Keys are the keys of the identity in the TPM.
+type Keys struct {
+	Chip  *tpm.Lazy
+	Store *idstore.Store
+	Trust string // the folder of the trust anchors
+	// Approvals are what the policy key signed for the release that runs.
+	Approvals func(policy.Key) ([]policy.Approval, error)
 
 	mu sync.Mutex
 	ek *tpm.Endorsement // an RSA key takes some TPMs half a minute
 }
 
-func (k *deviceKeys) keys() lazykeys.Keys { return lazykeys.Keys{Lazy: k.chip} }
+func (k *Keys) keys() lazykeys.Keys { return lazykeys.Keys{Lazy: k.Chip} }
 
 // policyKey is the policy key of the trust anchors.
-func (k *deviceKeys) policyKey() (policy.Key, error) {
-	key, err := anchors.PolicyKey(filepath.Join(k.trust, "policy"))
+func (k *Keys) policyKey() (policy.Key, error) {
+	key, err := anchors.PolicyKey(filepath.Join(k.Trust, "policy"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return key, fmt.Errorf("%w: %w", identity.ErrNoPolicy, err)
 	}
 	return key, err
 }
 
-func (k *deviceKeys) Create(ctx context.Context, use enrolment.Use) (tss2.File, error) {
+// Create makes a key for a use and gives its file.
+func (k *Keys) Create(ctx context.Context, use enrolment.Use) (tss2.File, error) {
 	var boot *policy.Digest
 	if use == enrolment.Service {
 		key, err := k.policyKey()
@@ -67,12 +70,13 @@ func (k *deviceKeys) Create(ctx context.Context, use enrolment.Use) (tss2.File, 
 	return tss2.File{Kind: tss2.Loadable, EmptyAuth: boot == nil, Parent: tpm.HandleSRK, Public: blob.Public, Private: blob.Private}, nil
 }
 
-func (k *deviceKeys) Describe(ctx context.Context, use enrolment.Use, key tss2.File) (enrolment.Request, error) {
+// Describe is the request to enrol a key: who vouches for the TPM, and its statement about the key.
+func (k *Keys) Describe(ctx context.Context, use enrolment.Use, key tss2.File) (enrolment.Request, error) {
 	ek, err := k.endorsement(ctx)
 	if err != nil {
 		return enrolment.Request{}, err
 	}
-	ak, err := tpm.With(k.chip, func(t *tpm.TPM) (tpm.Key, error) { return t.ReadPublic(ctx, tpm.HandleAK) })
+	ak, err := tpm.With(k.Chip, func(t *tpm.TPM) (tpm.Key, error) { return t.ReadPublic(ctx, tpm.HandleAK) })
 	if err != nil {
 		return enrolment.Request{}, err
 	}
@@ -86,7 +90,7 @@ func (k *deviceKeys) Describe(ctx context.Context, use enrolment.Use, key tss2.F
 	}, nil
 }
 
-func (k *deviceKeys) endorsement(ctx context.Context) (tpm.Endorsement, error) {
+func (k *Keys) endorsement(ctx context.Context) (tpm.Endorsement, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ek != nil {
@@ -99,7 +103,8 @@ func (k *deviceKeys) endorsement(ctx context.Context) (tpm.Endorsement, error) {
 	return ek, err
 }
 
-func (k *deviceKeys) Activate(ctx context.Context, blob credential.Blob) ([]byte, error) {
+// Activate answers a credential that was made for this TPM.
+func (k *Keys) Activate(ctx context.Context, blob credential.Blob) ([]byte, error) {
 	ek, err := k.endorsement(ctx)
 	if err != nil {
 		return nil, err
@@ -113,8 +118,9 @@ func (k *deviceKeys) Activate(ctx context.Context, blob credential.Blob) ([]byte
 	return secret, err
 }
 
-func (k *deviceKeys) Signer(ctx context.Context, use enrolment.Use, key tss2.File) (crypto.Signer, error) {
-	device, err := k.store.Device()
+// Signer signs with a key of the identity, if the TPM is the one of manufacture.
+func (k *Keys) Signer(ctx context.Context, use enrolment.Use, key tss2.File) (crypto.Signer, error) {
+	device, err := k.Store.Device()
 	if err != nil {
 		return nil, err
 	}
@@ -131,22 +137,22 @@ func (k *deviceKeys) Signer(ctx context.Context, use enrolment.Use, key tss2.Fil
 // approved is what opens keys that are bound to the boot state: the policy key of
 // the trust anchors, and what it signed for the release that runs. Without either
 // no approval fits.
-func (k *deviceKeys) approved() tpm.Boot {
+func (k *Keys) approved() tpm.Boot {
 	key, err := k.policyKey()
 	if err != nil {
 		return tpm.Boot{}
 	}
-	approvals, err := k.approvals(key)
+	approvals, err := k.Approvals(key)
 	if err != nil {
 		return tpm.Boot{Key: key}
 	}
 	return tpm.Boot{Key: key, Approvals: approvals}
 }
 
-// approvalsOf reads the approvals of a release manifest. Each carries the policy
+// ApprovalsOf reads the approvals of a release manifest. Each carries the policy
 // key's own signature, which the TPM verifies: they count before the boot was
 // appraised, and whatever the manifest's other signatures are worth.
-func approvalsOf(manifest string) func(policy.Key) ([]policy.Approval, error) {
+func ApprovalsOf(manifest string) func(policy.Key) ([]policy.Approval, error) {
 	return func(key policy.Key) ([]policy.Approval, error) {
 		envelope, err := anchors.Read(manifest, dsse.MaxSize)
 		if err != nil {
@@ -158,23 +164,4 @@ func approvalsOf(manifest string) func(policy.Key) ([]policy.Approval, error) {
 		}
 		return p.Approvals, nil
 	}
-}
-
-// pin fixes the TPM by the storage root key that manufacture read, so that nobody
-// between it and the processor can put another in its place. A device that was
-// never manufactured takes the one that it finds.
-func (d *daemon) pin(chip *tpm.Lazy) {
-	device, err := idstore.Open(d.config.Paths.State).Device()
-	if errors.Is(err, idstore.ErrNone) {
-		return
-	}
-	var srk tpm.Key
-	if err == nil {
-		srk, err = tpm.Blob{Public: device.SRK}.Key()
-	}
-	if err != nil {
-		d.log.Error("pin the TPM", "error", err)
-		return
-	}
-	chip.Pin(srk)
 }
