@@ -99,7 +99,7 @@ func (d *anchoredDevice) start() (client *localapi.Client, stop func()) {
 // until waits for a state; the deadline is a guard and decides nothing.
 func (d *anchoredDevice) until(client *localapi.Client, what string, reached func(localapi.Anchor) bool) localapi.Anchor {
 	d.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		s, err := client.Status(d.t.Context())
 		if err == nil && s.Journal.Anchor != nil && reached(*s.Journal.Anchor) {
 			return *s.Journal.Anchor
@@ -184,7 +184,7 @@ func TestTheDaemonFindsAnOlderRecord(t *testing.T) {
 	check(t, os.CopyFS(folder, os.DirFS(old)))
 	client, stop := d.start()
 	defer stop()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		s, err := client.Status(t.Context())
 		if err == nil {
 			for _, f := range s.Incidents {
