@@ -75,8 +75,9 @@ demo: deps ## show the main job on the virtual device: boot, verdict, three atta
 drills: deps ## run every attack drill, or those that DRILL names
 	@go run ./cmd/wardlab drill $(DRILL)
 
-crash: deps ## run the long campaigns against crashes, some quarter of an hour; WARD_SEED chooses another course
+crash: deps ## run the long campaigns against crashes, some half an hour; WARD_SEED chooses another course
 	@go test -tags crash -count=1 -timeout 60m -v -run '^TestCrash' ./internal/device/wal ./internal/crash ./internal/agent/uplink
+	@go run ./cmd/wardlab drill journal-power-cuts
 
 bench: deps ## measure against the budgets and beside other programs, and print the table; docs/benchmarks.md reads it
 	@rm -f bin/bench.txt

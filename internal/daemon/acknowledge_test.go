@@ -50,7 +50,7 @@ func startBare(t *testing.T, dir string, privileges sandbox.Report) (client *loc
 // awaitTold waits until the daemon's status tells a condition that fits.
 func awaitTold(t *testing.T, client *localapi.Client, what string, fits func(localapi.Condition) bool) localapi.Status {
 	t.Helper()
-	patience, done := context.WithTimeout(t.Context(), 20*time.Second)
+	patience, done := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer done()
 	for {
 		s, err := client.Status(patience)

@@ -9,11 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"ward/internal/agent/anchor"
-	"ward/internal/agent/health"
 	"ward/internal/agent/identity/idstore"
 	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/localapi"
@@ -85,17 +85,13 @@ func (d *anchoredDevice) with(use func(*tpm.TPM)) {
 func (d *anchoredDevice) start() (client *localapi.Client, stop func()) {
 	d.t.Helper()
 	w := &daemon{config: d.settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
-	check(d.t, w.open())
-	w.health = health.New(w.journal, nil, w.log)
 	ctx, cancel := context.WithCancel(d.t.Context())
-	w.begin(ctx, nil, sandbox.Report{})
-	w.assemble()
-	ended := make(chan struct{})
-	go func() { w.run(ctx); close(ended) }()
-	stop = func() {
+	ended := make(chan error, 1)
+	go func() { ended <- w.live(ctx, nil, nil, sandbox.Report{}) }()
+	stop = sync.OnceFunc(func() {
 		cancel()
-		<-ended
-	}
+		check(d.t, <-ended)
+	})
 	d.t.Cleanup(stop)
 	return localapi.NewClient(d.settings.Paths.Socket), stop
 }
@@ -103,7 +99,7 @@ func (d *anchoredDevice) start() (client *localapi.Client, stop func()) {
 // until waits for a state; the deadline is a guard and decides nothing.
 func (d *anchoredDevice) until(client *localapi.Client, what string, reached func(localapi.Anchor) bool) localapi.Anchor {
 	d.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		s, err := client.Status(d.t.Context())
 		if err == nil && s.Journal.Anchor != nil && reached(*s.Journal.Anchor) {
 			return *s.Journal.Anchor
@@ -188,7 +184,7 @@ func TestTheDaemonFindsAnOlderRecord(t *testing.T) {
 	check(t, os.CopyFS(folder, os.DirFS(old)))
 	client, stop := d.start()
 	defer stop()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		s, err := client.Status(t.Context())
 		if err == nil {
 			for _, f := range s.Incidents {

@@ -70,7 +70,7 @@ func live(t *testing.T, state string, began func(*daemon)) *living {
 // until asks for the status until it is as wanted.
 func (l *living) until(what string, ok func(localapi.Status) bool) localapi.Status {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	for {
 		s, err := l.client.Status(ctx)

@@ -13,6 +13,7 @@ import (
 	"ward/internal/agent/anchor/anchortest"
 	"ward/internal/agent/journal"
 	"ward/internal/agent/journal/audit"
+	"ward/internal/device/wal"
 	"ward/internal/device/wal/waltest"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/checkpoint"
@@ -210,8 +211,20 @@ func (d *device) record(code finding.Code) {
 func (d *device) events(what string) []event.Decoded {
 	d.t.Helper()
 	var out []event.Decoded
+	take := func(b []byte) {
+		e, err := event.Parse(b)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		if what == "" || e.Type == what || e.Finding != nil && string(e.Finding.Code) == what {
+			out = append(out, e)
+		}
+	}
 	for after := uint64(0); ; {
 		records, err := d.journal.Read(d.t.Context(), after, 500)
+		if errors.Is(err, journal.ErrClosed) {
+			_, err = wal.Inspect(d.disk, func(r wal.Record) error { take(r.Payload); return nil })
+		}
 		if err != nil {
 			d.t.Fatal(err)
 		}
@@ -220,13 +233,7 @@ func (d *device) events(what string) []event.Decoded {
 		}
 		for _, r := range records {
 			after = r.Sequence
-			e, err := event.Parse(r.Bytes)
-			if err != nil {
-				d.t.Fatal(err)
-			}
-			if what == "" || e.Type == what || e.Finding != nil && string(e.Finding.Code) == what {
-				out = append(out, e)
-			}
+			take(r.Bytes)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"ward/internal/agent/fleetkeys"
@@ -97,17 +98,17 @@ func FuzzStore(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add([]byte("\n{}\n"))
-	receipts, challenges := ring(f, 1), ring(f, 7)
+	receipts, challenges, heir := ring(f, 1), ring(f, 7), ring(f, 2)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		path := filepath.Join(t.TempDir(), fleetkeys.File)
+		_ = os.Remove(path) // a file that is written over is flushed by some file systems, which takes long
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s := fleetkeys.Open(path, receipts, challenges, slog.New(slog.DiscardHandler))
-		if got := accepts(t, s, rotation.Receipt); got != "1" && got != "2" {
+		if got := s.Receipts().IDs(); !slices.Equal(got, receipts.IDs()) && !slices.Equal(got, heir.IDs()) {
 			t.Errorf("receipt keys %q", got)
 		}
-		if got := accepts(t, s, rotation.Challenge); got != "7" {
+		if got := s.Challenges().IDs(); !slices.Equal(got, challenges.IDs()) {
 			t.Errorf("challenge keys %q", got)
 		}
 	})

@@ -102,7 +102,6 @@ func (w *Watch) Run(ctx context.Context) error {
 		case <-time.After(retryEvery):
 		}
 	}
-	w.report.flush(context.WithoutCancel(ctx))
 	return nil
 }
 
@@ -126,7 +125,6 @@ func (w *Watch) follow(ctx context.Context, from int) (int, error) {
 		}
 		from = max(from, list.Entries())
 		w.report.mended(ctx)
-		w.report.tick(ctx)
 		w.c.Alive()
 		if w.files == nil && time.Since(asked) >= retryEvery {
 			asked = time.Now()

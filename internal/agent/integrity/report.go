@@ -4,11 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"ward/internal/trust/event"
@@ -16,10 +13,6 @@ import (
 )
 
 const (
-	// burst is how many incidents are recorded one by one within one window;
-	// more are a storm, which is counted and summed up at the window's end.
-	burst  = 16
-	window = 10 * time.Second
 	// maxSeen bounds what is remembered as recorded. Beyond it the memory
 	// begins anew: the kernel itself lists the same path and content once.
 	maxSeen = 4096
@@ -27,32 +20,22 @@ const (
 	subject = "ima"
 )
 
-// reporter records incidents once and within bounds, and the conditions of the
-// list itself.
+// reporter records incidents once, and the conditions of the list itself.
 type reporter struct {
 	recorder Recorder
 	log      *slog.Logger
 
-	seen     map[[16]byte]struct{} // by code, path and content
-	began    time.Time             // of the window
-	recorded int                   // in this window, one by one
-	held     map[finding.Code]*storm
-	faulty   finding.Code // raised: the list cannot be followed
-	blind    bool         // raised: there is no baseline
-}
-
-// storm is what one code has held back in a window.
-type storm struct {
-	last  finding.Finding
-	count int
+	seen   map[[16]byte]struct{} // by code, path and content
+	faulty finding.Code          // raised: the list cannot be followed
+	blind  bool                  // raised: there is no baseline
 }
 
 func newReporter(r Recorder, log *slog.Logger) reporter {
-	return reporter{recorder: r, log: log, seen: make(map[[16]byte]struct{}), held: make(map[finding.Code]*storm)}
+	return reporter{recorder: r, log: log, seen: make(map[[16]byte]struct{})}
 }
 
-// incident records a finding once in this run, the first ones of a window at
-// once.
+// incident records a finding once in this run. How many of them go into the record
+// is bounded before the journal (package storm), for all roles alike.
 func (r *reporter) incident(ctx context.Context, f finding.Finding) {
 	sum := sha256.Sum256([]byte(string(f.Code) + "\x00" + f.Path + "\x00" + f.Found))
 	key := [16]byte(sum[:])
@@ -63,40 +46,7 @@ func (r *reporter) incident(ctx context.Context, f finding.Finding) {
 		clear(r.seen)
 	}
 	r.seen[key] = struct{}{}
-	r.tick(ctx)
-	if r.recorded == 0 {
-		r.began = time.Now()
-	}
-	r.recorded++
-	if r.recorded <= burst {
-		r.record(ctx, event.FindingIncident, f.Path, f)
-		return
-	}
-	if r.held[f.Code] == nil {
-		r.held[f.Code] = new(storm)
-	}
-	r.held[f.Code].last = f
-	r.held[f.Code].count++
-}
-
-// tick ends the window when it is over.
-func (r *reporter) tick(ctx context.Context) {
-	if r.recorded > 0 && time.Since(r.began) >= window {
-		r.flush(ctx)
-	}
-}
-
-// flush sums up what was held back, one event a code.
-func (r *reporter) flush(ctx context.Context) {
-	took := time.Since(r.began).Round(time.Second)
-	for _, code := range slices.Sorted(maps.Keys(r.held)) {
-		s := r.held[code]
-		f := s.last
-		f.Detail = fmt.Sprintf("suppressed: %d findings of this kind within %s have no event of their own; this is the last of them", s.count, took)
-		r.record(ctx, event.FindingIncident, f.Path, f)
-	}
-	clear(r.held)
-	r.recorded = 0
+	r.record(ctx, event.FindingIncident, f.Path, f)
 }
 
 // baseline raises and clears the condition of having nothing to compare with.

@@ -29,6 +29,8 @@ const (
 	// and what a TLS record adds (22, RFC 8446, section 5.2). Pings, handshakes and
 	// what TCP and IP add are not counted: docs/link.md has them.
 	messageCost = 38
+	// answerCost is what the acknowledgement of a message from above takes, likewise.
+	answerCost = 4 + 6 + 22
 	// lookPause is the wait between two looks at records that are held back, so
 	// that a long journal is not looked through in one go.
 	lookPause = time.Millisecond
@@ -69,9 +71,9 @@ func (b *budget) last() uint64 {
 	return math.MaxUint64
 }
 
-// spend counts a message.
-func (u *Uplink) spend(topic string, payload []byte) {
-	u.budget.spent += uint64(len(topic)+len(payload)) + messageCost
+// spend counts bytes that go out.
+func (u *Uplink) spend(bytes int) {
+	u.budget.spent += uint64(bytes)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.status.SentToday = u.budget.spent

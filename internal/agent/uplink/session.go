@@ -42,9 +42,8 @@ type flight struct {
 // session is one connection. Everything happens in one goroutine, except the
 // wait for the journal's next record and the making of evidence.
 type session struct {
-	u    *Uplink
-	conn Publisher
 	*standing
+	u *Uplink
 
 	begun time.Time        // when the broker took the birth
 	heard int              // messages from above within the second that runs
@@ -172,7 +171,7 @@ func (s *session) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	u.spend(u.topic(presence.State), payload)
+	u.spend(messageCost + len(u.topic(presence.State)) + len(payload))
 	if err := s.conn.Publish(bounded, u.topic(presence.State), true, payload); err != nil {
 		return err
 	}
@@ -262,7 +261,7 @@ func (s *session) send(k presence.Kind, retain bool, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	s.u.spend(topic, payload)
+	s.u.spend(messageCost + len(topic) + len(payload))
 	s.flights = append(s.flights, flight{delivery: d, since: time.Now()})
 	return nil
 }
@@ -341,6 +340,7 @@ func (s *session) repeat() {
 // whether it is newer than the last; the chain head, by the journal.
 func (s *session) receive(ctx context.Context, m mqtt.Message) {
 	u := s.u
+	u.spend(answerCost)
 	if s.heard++; s.quiet == nil {
 		s.quiet = time.After(time.Second)
 	}
@@ -427,7 +427,7 @@ func (s *session) farewell(ctx context.Context) {
 	}
 	payload, err := presence.Encode(s.u.presence(presence.Offline))
 	if err == nil {
-		s.u.spend(s.u.topic(presence.State), payload)
+		s.u.spend(messageCost + len(s.u.topic(presence.State)) + len(payload))
 		err = s.conn.Publish(ctx, s.u.topic(presence.State), true, payload)
 	}
 	if err != nil {

@@ -300,7 +300,7 @@ func (u *Uplink) attempt(ctx context.Context) error {
 	}
 	defer st.conn.Close()
 	u.using = st.using
-	s := &session{u: u, conn: st.conn, standing: st, wake: make(chan error, 1), made: make(chan *document)}
+	s := &session{standing: st, u: u, wake: make(chan error, 1), made: make(chan *document)}
 	err := s.run(ctx)
 	if ended := st.conn.Err(); err != nil && errors.Is(ended, mqtt.ErrProtocol) {
 		return ended // it tells more than what failed because of it

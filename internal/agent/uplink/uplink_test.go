@@ -170,22 +170,22 @@ func TestStartSendsNothingAgain(t *testing.T) {
 		answers bool
 	}{{"a fleet that answers", true}, {"a fleet that does not", false}} {
 		t.Run(row.name, func(t *testing.T) {
-			run(t, nil, func(t *testing.T, _ *uplink.Uplink, m *memory, n *net) {
+			synctest.Test(t, func(t *testing.T) {
+				m, n := newMemory(), newNet(t)
+				live := func(d time.Duration) {
+					ctx, cancel := context.WithTimeout(t.Context(), d)
+					defer cancel()
+					if err := uplink.New(config(t, m, n)).Run(ctx); err != nil {
+						t.Error(err)
+					}
+				}
 				m.add(t, 10)
-				time.Sleep(5 * time.Second)
+				live(5 * time.Second)
 				m.forget(3)
 				if row.answers {
 					n.onDial = func() { n.conns[len(n.conns)-1].push(n.receipt(n.last, n.head)) }
 				}
-				second := uplink.New(config(t, m, n))
-				ctx, cancel := context.WithCancel(t.Context())
-				done := make(chan error)
-				go func() { done <- second.Run(ctx) }()
-				time.Sleep(time.Minute)
-				cancel()
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
+				live(time.Minute)
 				if again := n.seen[5] > 1; again == row.answers {
 					t.Errorf("record 5 went up %d times", n.seen[5])
 				}
