@@ -21,6 +21,7 @@ import (
 	"ward/internal/contracttest"
 	"ward/internal/fleet/ingest"
 	"ward/internal/format/pcr"
+	"ward/internal/lab/archive"
 	"ward/internal/lab/disk"
 	"ward/internal/lab/golden"
 	"ward/internal/lab/image"
@@ -44,7 +45,7 @@ func (w timelineOf) Write(b []byte) (int, error) {
 // strange program, the daemon's death and the clean end; then the two other
 // attacks and an update, each a boot of its own.
 //
-// Verifies: SR-001 SR-002 SR-005 SR-010 SR-011 SR-012 SR-014 SR-016 SR-018 SR-022 SR-025 SR-028 SR-029 SR-030 SR-031 SR-040 SR-041 SR-042
+// Verifies: SR-001 SR-002 SR-005 SR-010 SR-011 SR-012 SR-014 SR-016 SR-018 SR-022 SR-025 SR-028 SR-029 SR-030 SR-031 SR-040 SR-041 SR-042 SR-052 SR-055
 func TestDevice(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
@@ -85,6 +86,15 @@ func TestDevice(t *testing.T) {
 	t.Run("the device has enrolled over EST, and its service key signs", func(t *testing.T) { service = enrolled(ctx, t, s) })
 	t.Run("wardctl shows the identity, tries it at the broker, and keeps a secret with it", func(t *testing.T) { bedsideIdentity(ctx, t, s) })
 	t.Run("certificates are renewed with new keys", func(t *testing.T) { service = renewed(ctx, t, s, service) })
+	t.Run("a copy of the record fits what the TPM has certified", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "copy")
+		if err := archive.Pull(ctx, s.VM, dir); err != nil {
+			t.Fatal(err)
+		}
+		if codes, err := verdictOnCopy(ctx, s, dir); err != nil || len(codes) > 0 {
+			t.Errorf("wardctl journal verify --ak: %v, %v", codes, err)
+		}
+	})
 	t.Run("a clean stop takes leave", func(t *testing.T) {
 		mark := s.Fleet.Mark()
 		if err := s.PowerOff(ctx); err != nil {
