@@ -122,7 +122,7 @@ func printLink(w io.Writer, l localapi.Link) {
 		console.Row(w, "", "last evidence %s", moment(*l.LastEvidence))
 	}
 	if l.DailyBytes > 0 {
-		console.Row(w, "", "%d of %d KiB of the day's budget sent", l.SentToday>>10, l.DailyBytes>>10)
+		console.Row(w, "", "sent today: %d KiB of %d", l.SentToday>>10, l.DailyBytes>>10)
 	}
 	if l.Error != "" && l.State != "connected" {
 		console.Row(w, "", "%s", l.Error)
@@ -153,7 +153,7 @@ func printRecord(w io.Writer, j localapi.Journal) {
 		console.Row(w, "", "%d events were lost", j.Lost)
 	}
 	if f := j.Flash; f.Budget > 0 {
-		console.Row(w, "", "%d KiB written within %d minutes of this day, %d KiB the day before; %d MiB a day is the budget",
+		console.Row(w, "", "flash: %d KiB written in %d minutes of today, %d KiB the day before, budget %d MiB a day",
 			f.Today>>10, f.ElapsedSeconds/60, f.Before>>10, f.Budget>>20)
 	}
 	if j.Error != "" {
