@@ -221,6 +221,45 @@ func TestAcknowledge(t *testing.T) {
 	}
 }
 
+// The first confirmation of a run outlives a kill two seconds later, the next one
+// after half a minute: a crash loop does not send everything each time.
+//
+// Verifies: SR-010
+func TestTheFirstConfirmationIsWrittenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		j := open(t, dir, nil, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = j.Run(ctx) }()
+		record(t, j, grave("2"), grave("3"))
+		all, err := j.Read(t.Context(), 0, 10)
+		if err != nil || len(all) != 3 {
+			t.Fatalf("read %d records, error %v", len(all), err)
+		}
+		for _, row := range []struct {
+			confirmed uint64
+			after     time.Duration
+			kept      uint64
+		}{{2, 2 * time.Second, 2}, {3, 2 * time.Second, 2}, {3, saveEvery, 3}} {
+			if err := j.Acknowledge(1, row.confirmed, all[row.confirmed-1].Hash); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(row.after)
+			killed := t.TempDir()
+			if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			if got := open(t, killed, nil, 0).Acknowledged(); got != row.kept {
+				t.Errorf("%s behind the confirmation of %d a kill leaves %d, want %d", row.after, row.confirmed, got, row.kept)
+			}
+		}
+	})
+}
+
+// saveEvery is how long a later confirmation may wait until it is written.
+const saveEvery = 30 * time.Second
+
 // Verifies: SR-017 SR-010
 func TestAFullDiskIsReportedAndHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

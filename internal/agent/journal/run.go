@@ -15,7 +15,9 @@ import (
 
 const (
 	// saveEvery is how often the fleet's confirmation is written down, so that a
-	// busy link does not wear the flash; what is lost by it is sent again.
+	// busy link does not wear the flash; what is lost by it is sent again. The first
+	// one of a run is written at once: a daemon that dies again and again would
+	// otherwise send everything each time.
 	saveEvery = 30 * time.Second
 	// verifyAfter is how long after the start the chain is followed: the verdict
 	// on the boot comes first.
@@ -36,6 +38,7 @@ func (j *Journal) Run(ctx context.Context) error {
 	defer save.Stop()
 	verify := time.NewTimer(verifyAfter)
 	defer verify.Stop()
+	known, early := j.Acknowledged(), true
 	for {
 		select {
 		case <-ctx.Done():
@@ -43,6 +46,10 @@ func (j *Journal) Run(ctx context.Context) error {
 		case <-flush.C:
 			j.flush(ctx)
 			j.look(ctx)
+			if early && j.Acknowledged() > known {
+				early = false
+				j.save()
+			}
 		case <-save.C:
 			j.save()
 		case <-verify.C:

@@ -25,8 +25,11 @@ import (
 // eventLogs holds parse and replay against go-attestation on every log.
 func eventLogs(t *testing.T, b *table) {
 	logs, err := peers.Logs()
-	if err != nil {
-		t.Errorf("not every event log was measured: %v", err)
+	switch {
+	case err != nil && os.Getenv("CI") == "true":
+		t.Errorf("CI=true: not every event log was measured: %v", err)
+	case err != nil:
+		b.noted("event logs of other machines", "not measured: the corpus is not beside the repository")
 	}
 	for _, log := range logs {
 		m := peers.Boot(t, log.Bytes)
