@@ -51,8 +51,9 @@ var arrows = map[string][]string{
 	"format/imasig":    {"format/ima", "format/pcr"},
 	"format/userlog":   {"format/pcr"},
 	"trust/event":      {"trust/finding"},
-	// a manifest holds what it demands of Secure Boot, and what the policy key signed for it
-	"trust/release":    {"trust/baseline", "trust/secureboot", "trust/policy"},
+	// a manifest holds what it demands of Secure Boot and of the running device, and what the policy key signed for it
+	"trust/release":    {"trust/baseline", "trust/secureboot", "trust/policy", "trust/posture", "trust/watch"},
+	"trust/posture":    {"trust/finding"},                                   // what is not as the release expects is a finding
 	"trust/enrolment":  {"trust/credential", "trust/policy", "trust/event"}, // the TPM proves itself by a credential, a service key by its policy; events name devices
 	"trust/secureboot": {"trust/finding"},
 	"trust/serverauth": {"trust/finding"}, // every refusal of a server is a finding with one cause

@@ -47,6 +47,11 @@ func (v *Verified) Manifest() Manifest {
 	m := v.manifest
 	m.Boot = m.Boot.clone()
 	m.IdentityPolicy, m.Update = m.IdentityPolicy.clone(), m.Update.clone()
+	m.Posture, m.Watch = m.Posture.Clone(), m.Watch.Clone()
+	if m.SBOM != nil {
+		sbom := *m.SBOM
+		m.SBOM = &sbom
+	}
 	return m
 }
 
@@ -138,7 +143,8 @@ func Encode(m Manifest) ([]byte, error) {
 //     registers of a composite, each approved by that key for counters of at most
 //     base + rollbackIndex, and a permission to raise the counter to that and no
 //     further;
-//  10. the update rules, if there are some.
+//  10. the update rules, the expected posture, how the device is watched and the
+//     SBOM's digest, media type and path, if there are some.
 func Parse(payload []byte) (Manifest, error) {
 	if len(payload) > dsse.MaxSize {
 		return Manifest{}, fmt.Errorf("%w: %d bytes, at most %d are read", ErrManifest, len(payload), dsse.MaxSize)
@@ -193,6 +199,28 @@ func (m *Manifest) check() error {
 		if err := m.Update.check(); err != nil {
 			return fmt.Errorf("update.%w", err)
 		}
+	}
+	if err := m.Posture.Check(); err != nil {
+		return fmt.Errorf("posture.%w", err)
+	}
+	if err := m.Watch.Check(); err != nil {
+		return fmt.Errorf("watch.%w", err)
+	}
+	return m.SBOM.check()
+}
+
+func (s *SBOM) check() error {
+	if s == nil {
+		return nil
+	}
+	if s.Digest.IsZero() {
+		return errors.New("sbom.digest: is missing")
+	}
+	if err := checkText(s.MediaType, maxText); err != nil {
+		return fmt.Errorf("sbom.mediaType: %w", err)
+	}
+	if s.Path != "" && (checkText(s.Path, maxReason) != nil || !strings.HasPrefix(s.Path, "/")) {
+		return errors.New("sbom.path: want an absolute path")
 	}
 	return nil
 }

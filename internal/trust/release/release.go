@@ -10,9 +10,11 @@ package release
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"time"
+
+	"ward/internal/trust/posture"
+	"ward/internal/trust/watch"
 )
 
 const (
@@ -35,9 +37,9 @@ type Manifest struct {
 
 	IdentityPolicy *IdentityPolicy `json:"identityPolicy,omitempty"` // nil: nothing is bound to the boot state
 
-	// Parts whose form is not fixed yet; they are signed and passed on.
-	Posture json.RawMessage `json:"posture,omitempty"`
-	SBOM    json.RawMessage `json:"sbom,omitempty"`
+	Posture *posture.Policy `json:"posture,omitempty"` // nil: what the device says of its state is recorded, not judged
+	Watch   *watch.Policy   `json:"watch,omitempty"`   // nil: watch.Default
+	SBOM    *SBOM           `json:"sbom,omitempty"`    // nil: the file baseline names no components
 
 	Update *Update `json:"update,omitempty"` // nil: may be installed from every release that is not newer
 }
@@ -47,6 +49,13 @@ type Files struct {
 	Digest         Digest `json:"digest"`                  // of the file baseline
 	Path           string `json:"path"`                    // of the file baseline on the device
 	VerityRootHash Digest `json:"verityRootHash,omitzero"` // of dm-verity; zero: the release has none
+}
+
+// SBOM names the software bill of materials of the image.
+type SBOM struct {
+	Digest    Digest `json:"digest"`         // of its bytes
+	MediaType string `json:"mediaType"`      // "application/spdx+json", "application/vnd.cyclonedx+json"
+	Path      string `json:"path,omitempty"` // on the device, absolute; empty: it is not there
 }
 
 // Digest is a SHA-256, in JSON lower-case hexadecimal.

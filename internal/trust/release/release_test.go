@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -20,8 +19,10 @@ import (
 
 	"ward/internal/format/dsse"
 	"ward/internal/format/pcr"
+	"ward/internal/trust/posture"
 	"ward/internal/trust/release"
 	"ward/internal/trust/secureboot"
+	"ward/internal/trust/watch"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -34,7 +35,16 @@ func manifest() release.Manifest {
 		BuildTime: time.Date(2025, 1, 31, 12, 0, 0, 0, time.UTC),
 		Boot:      boot(),
 		Files:     release.Files{Digest: [32]byte{1, 2, 3}, Path: "/usr/lib/ward/baseline", VerityRootHash: [32]byte{4}},
-		Posture:   json.RawMessage(`{"lockdown": "integrity"}`),
+		Posture: &posture.Policy{EverySeconds: 600, Rules: []posture.Rule{
+			{Claim: "kernel.lockdown", Mode: posture.Equal, Values: []string{"integrity"}},
+			{Claim: "kernel.cpu-vulnerabilities", Mode: posture.Recorded, Optional: true},
+		}},
+		Watch: &watch.Policy{
+			Scan: watch.Scan{CPUPercent: 20}, Lease: watch.Lease{MaxSeconds: 60}, Ignore: []string{"/var/log"},
+			Writers: []watch.Writer{{Program: "/usr/bin/rauc", Paths: []string{"/dev/disk/by-partlabel/root-b"}}},
+			USB:     []watch.USB{{Class: "03", Vendor: "046d", When: watch.Service}, {Class: "*", When: watch.Never}},
+		},
+		SBOM: &release.SBOM{Digest: [32]byte{5}, MediaType: "application/spdx+json", Path: "/usr/lib/ward/sbom.json"},
 	}
 }
 
@@ -150,7 +160,6 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := manifest()
-	want.Posture = json.RawMessage(`{"lockdown":"integrity"}`)
 	if !reflect.DeepEqual(v.Manifest(), want) {
 		t.Errorf("manifest %+v", v.Manifest())
 	}
@@ -163,6 +172,7 @@ func TestOpen(t *testing.T) {
 	delete(got.Boot.PCRs, 4)
 	got.Boot.PCRs[0].Values[0].Digest = repeat(9)
 	got.Boot.PCRs[5].Rules[0].Digests[0] = repeat(9)
+	got.Posture.Rules[0].Values[0], got.Watch.Writers[0].Paths[0], got.SBOM.Path = "x", "/x", "/x"
 	got.Boot.Firmware[0], got.Boot.SecureBoot.Required, got.Boot.Composites[0].PCRs[0] = "x", false, 9
 	v.Signers()[0] = "x"
 	if !reflect.DeepEqual(v.Manifest(), want) || v.Signers()[0] == "x" {
@@ -246,7 +256,7 @@ func TestParseRefuses(t *testing.T) {
 		{"schema twice", `"schema":1`, `"schema":2,"schema":1`, `"schema" stands twice`},
 		{"register twice", `"1":{`, `"4":{"mode":"recorded","reason":"x"},"1":{`, `"boot.pcrs.4" stands twice`},
 		{"register twice, spelled otherwise", `"1":{`, `"04":{"mode":"recorded","reason":"x"},"1":{`, "leading zeros"},
-		{"key twice in an open part", `"lockdown":`, `"lockdown":1,"lockdown":`, "stands twice"},
+		{"key twice in a part", `"everySeconds":`, `"everySeconds":1,"everySeconds":`, "stands twice"},
 		{"trailing data", "}\n", "}{}", "after top-level value"},
 		{"no product", `"product":"pump <A&B> ä"`, `"product":""`, "product: is missing"},
 		{"no board", `"board":"qemu-x86_64",`, ``, "board: is missing"},
@@ -314,11 +324,22 @@ func TestParseRefuses(t *testing.T) {
 
 func TestEncodeRefuses(t *testing.T) {
 	for name, change := range map[string]func(*release.Manifest){
-		"another schema": func(m *release.Manifest) { m.Schema = 2 },
-		"no product":     func(m *release.Manifest) { m.Product = "" },
-		"no registers":   func(m *release.Manifest) { m.Boot.PCRs = nil },
-		"nanoseconds":    func(m *release.Manifest) { m.BuildTime = m.BuildTime.Add(1) },
-		"no JSON":        func(m *release.Manifest) { m.SBOM = json.RawMessage(`{`) },
+		"another schema":  func(m *release.Manifest) { m.Schema = 2 },
+		"no product":      func(m *release.Manifest) { m.Product = "" },
+		"no registers":    func(m *release.Manifest) { m.Boot.PCRs = nil },
+		"nanoseconds":     func(m *release.Manifest) { m.BuildTime = m.BuildTime.Add(1) },
+		"no SBOM":         func(m *release.Manifest) { m.SBOM = &release.SBOM{MediaType: "application/spdx+json"} },
+		"SBOM of no kind": func(m *release.Manifest) { m.SBOM.MediaType = "" },
+		"relative SBOM":   func(m *release.Manifest) { m.SBOM.Path = "sbom.json" },
+		"posture mode":    func(m *release.Manifest) { m.Posture.Rules[0].Mode = "about" },
+		"posture twice":   func(m *release.Manifest) { m.Posture.Rules = append(m.Posture.Rules, m.Posture.Rules[0]) },
+		"posture order":   func(m *release.Manifest) { m.Posture.Rules[0].Values = []string{"b", "a"} },
+		"posture text":    func(m *release.Manifest) { m.Posture.Rules[0].Values = []string{"a\nb"} },
+		"watch CPU":       func(m *release.Manifest) { m.Watch.Scan.CPUPercent = 101 },
+		"watch writer":    func(m *release.Manifest) { m.Watch.Writers[0].Paths = nil },
+		"watch path":      func(m *release.Manifest) { m.Watch.Ignore[0] = "/var/../etc" },
+		"watch class":     func(m *release.Manifest) { m.Watch.USB[0].Class = "3" },
+		"watch when":      func(m *release.Manifest) { m.Watch.USB[0].When = "sometimes" },
 	} {
 		m := manifest()
 		change(&m)
