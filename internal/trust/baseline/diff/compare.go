@@ -124,9 +124,10 @@ type merge struct {
 	tell   func(Difference)
 	differ func(want, have *baseline.Entry) []string
 
-	next   *baseline.Entry // the release's; nil: there is no other one
-	last   string          // the device's path before
-	closed string          // a path that could not be read; what lies beneath it is not known
+	next   baseline.Entry // the release's, if more
+	more   bool
+	last   string // the device's path before
+	closed string // a path that could not be read; what lies beneath it is not known
 }
 
 func (m *merge) run(have iter.Seq2[baseline.Entry, error]) error {
@@ -154,9 +155,9 @@ func (m *merge) run(have iter.Seq2[baseline.Entry, error]) error {
 // advance takes the release's next entry.
 func (m *merge) advance() error {
 	e, err := m.want.Next()
-	m.next = &e
+	m.next, m.more = e, err == nil
 	if err == io.EOF {
-		m.next, err = nil, nil
+		return nil
 	}
 	return err
 }
@@ -164,9 +165,10 @@ func (m *merge) advance() error {
 // missing tells of what the release has before a path, or, for the empty one, of
 // all that is left.
 func (m *merge) missing(before string) error {
-	for m.next != nil && (before == "" || baseline.ComparePaths(m.next.Path, before) < 0) {
+	for m.more && (before == "" || baseline.ComparePaths(m.next.Path, before) < 0) {
 		if m.closed == "" || !baseline.Within(m.next.Path, m.closed) {
-			m.tell(Difference{Path: m.next.Path, Kind: Missing, Want: m.next, Component: m.next.Component})
+			want := m.next
+			m.tell(Difference{Path: want.Path, Kind: Missing, Want: &want, Component: want.Component})
 		}
 		if err := m.advance(); err != nil {
 			return err
@@ -178,9 +180,10 @@ func (m *merge) missing(before string) error {
 // judge compares an entry of the device with the release's of the same path.
 func (m *merge) judge(have *baseline.Entry, failed error) error {
 	d := Difference{Path: have.Path, Kind: New, Have: have}
-	named := m.next != nil && m.next.Path == have.Path
+	named := m.more && m.next.Path == have.Path
 	if named {
-		d.Want, d.Component, d.Kind = m.next, m.next.Component, Changed
+		want := m.next
+		d.Want, d.Component, d.Kind = &want, want.Component, Changed
 	} else {
 		d.Folder, d.Listed = m.want.Holds(have.Path)
 	}
