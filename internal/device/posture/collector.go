@@ -15,6 +15,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"ward/internal/trust/posture"
@@ -114,9 +115,9 @@ func Missing(name string, err error) posture.Claim {
 	return Failed(name, err)
 }
 
-// Text is s as one line of UTF-8 of at most posture.MaxValue bytes: control
-// characters and bytes that are no UTF-8 are written as \xHH, space around it is
-// left out.
+// Text is s as one line of UTF-8 of at most posture.MaxValue bytes: what is no
+// visible character or plain space, and bytes that are no UTF-8, are written as
+// \xHH; space around it is left out.
 func Text(s string) string {
 	s = strings.TrimSpace(s)
 	if clean(s) && len(s) <= posture.MaxValue {
@@ -141,10 +142,8 @@ func clean(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, control) < 0
 }
 
-// control says what moves a terminal's cursor or breaks a line.
-func control(r rune) bool {
-	return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029'
-}
+// control says what moves a terminal's cursor, breaks a line or turns its direction.
+func control(r rune) bool { return !unicode.IsPrint(r) }
 
 // cut shortens valid UTF-8 to at most n bytes and ends it with "...".
 func cut(s string, n int) string {
