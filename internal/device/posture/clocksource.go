@@ -10,7 +10,7 @@ import (
 // the kernel no longer trusts one
 // (Documentation/ABI/testing/sysfs-devices-system-clocksource is its folder).
 func clockSource(root fs.FS) posture.Claim {
-	text, err := word(root, "sys/devices/system/clocksource/clocksource0/current_clocksource")
+	text, err := state(root, "sys/devices/system/clocksource/clocksource0/current_clocksource")
 	if err != nil {
 		return Missing(posture.ClockSource, err)
 	}

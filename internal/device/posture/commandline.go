@@ -14,10 +14,17 @@ import (
 // boot configuration (Documentation/admin-guide/bootconfig.rst) adds up to 32 KiB.
 const maxCommandLine = 64 << 10
 
+// maxKey and letters are what the name of a parameter is made of.
+const (
+	maxKey  = 64
+	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
+)
+
 // told are the parameters whose values are told as they are, as they decide about
 // security and hold no secret. Those that end with a dot stand for all that begin
 // so. Of others the value is a digest, of words without "=" the word: the claim is
-// sent to the fleet, and somebody may have put a password there.
+// sent to the fleet, and somebody may have put a password there. (The digest hides
+// what cannot be guessed; a short word can.)
 var told = [...]string{
 	"amd_iommu", "apparmor", "audit", "bpf_jit_harden", "console", "crashkernel", "debugfs", "dm-mod.", "dm_verity.",
 	"earlycon", "earlyprintk", "efi", "ekgdboc", "enforcing", "evm", "gather_data_sampling", "hardened_usercopy", "ima_",
@@ -77,7 +84,7 @@ func discreet(parameter string) string {
 	}) {
 		return parameter
 	}
-	if !has {
+	if !has || len(key) > maxKey || strings.Trim(plain, letters) != "" {
 		return digest(parameter)
 	}
 	return key + "=" + digest(value)

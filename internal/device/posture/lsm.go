@@ -3,6 +3,7 @@ package posture
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"ward/internal/trust/posture"
@@ -11,11 +12,15 @@ import (
 // securityModules says which security modules the kernel has started
 // (Documentation/admin-guide/LSM/index.rst). Their order is not kept.
 func securityModules(root fs.FS) posture.Claim {
-	text, err := word(root, "sys/kernel/security/lsm")
+	text, err := state(root, "sys/kernel/security/lsm")
 	if err != nil {
 		return Missing(posture.LSM, err)
 	}
-	return Value(posture.LSM, strings.Split(text, ",")...)
+	names := strings.Split(text, ",")
+	if slices.Contains(names, "") {
+		return Failed(posture.LSM, fmt.Errorf("parse list of security modules %.60q", text))
+	}
+	return Value(posture.LSM, names...)
 }
 
 // selinux says "enforcing" or "permissive", and "unknown-denied" or

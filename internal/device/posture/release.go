@@ -9,11 +9,11 @@ import (
 // release says which kernel runs: its release and its build (uname(2)), as
 // "release ..." and "build ...".
 func release(root fs.FS) posture.Claim {
-	number, err := word(root, "proc/sys/kernel/osrelease")
+	number, err := state(root, "proc/sys/kernel/osrelease")
 	if err != nil {
 		return Failed(posture.KernelRelease, err)
 	}
-	build, err := word(root, "proc/sys/kernel/version")
+	build, err := state(root, "proc/sys/kernel/version")
 	if err != nil {
 		return Failed(posture.KernelRelease, err)
 	}
