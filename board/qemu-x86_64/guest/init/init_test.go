@@ -77,22 +77,6 @@ func TestIMAPolicyGoesOneRuleAWrite(t *testing.T) {
 	}
 }
 
-func TestFirstCard(t *testing.T) {
-	class := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(class, "lo"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := firstCard(class); err == nil {
-		t.Error("loopback alone: no error")
-	}
-	if err := os.MkdirAll(filepath.Join(class, "eth0", "device"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if card, err := firstCard(class); err != nil || card != "eth0" {
-		t.Errorf("got %q, %v", card, err)
-	}
-}
-
 // What the image ships below /data appears once, and what was changed there stays.
 func TestSeed(t *testing.T) {
 	from := fstest.MapFS{

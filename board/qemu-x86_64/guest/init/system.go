@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ward/board/qemu-x86_64/guest/init/network"
 	"ward/board/qemu-x86_64/guest/init/verity"
 	"ward/internal/trust/volume"
 )
@@ -45,7 +46,7 @@ func runSystem() {
 	s.step("run", errors.Join(mountTemporary(), setHostname()))
 	s.services = newSupervisor()
 	s.step("modules", loadModules(systemModuleList))
-	s.step("network", startNetwork())
+	s.step("network", network.Start())
 	s.step("state", mountState())
 	s.step("data", mountData())
 	s.step("directories", errors.Join(
