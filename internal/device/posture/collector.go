@@ -78,6 +78,15 @@ func word(root fs.FS, name string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
+// state is word for a file that says something.
+func state(root fs.FS, name string) (string, error) {
+	s, err := word(root, name)
+	if err == nil && s == "" {
+		err = fmt.Errorf("read /%s: it is empty", name)
+	}
+	return s, err
+}
+
 // Value is the claim with these values: each made into text of one line, sorted,
 // each once, and at most posture.MaxValues of them.
 func Value(name string, values ...string) posture.Claim {
