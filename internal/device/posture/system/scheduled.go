@@ -125,8 +125,13 @@ func withoutPath(err error) error {
 	if errors.As(err, &p) {
 		return fmt.Errorf("%s: %w", p.Op, p.Err)
 	}
-	if errors.Is(err, posture.ErrTooLong) {
-		return posture.ErrTooLong
+	for _, known := range []error{posture.ErrTooLong, bounded.ErrMany} {
+		if errors.Is(err, known) {
+			return known
+		}
 	}
-	return err
+	return errKind
 }
+
+// errKind: there is something else where a file is expected.
+var errKind = errors.New("not a regular file")
