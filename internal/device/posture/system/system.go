@@ -8,6 +8,7 @@
 package system
 
 import (
+	"ward/internal/device/dm"
 	"ward/internal/device/posture"
 	claim "ward/internal/trust/posture"
 )
@@ -18,9 +19,9 @@ type Config struct {
 	// Files is what the last walk over all files found; nil: nobody walks, and the
 	// claims that come from it are not made.
 	Files func() (Files, error)
-	// Tables are the dm-verity tables as they were read with privilege, and TablesError
-	// why they were not.
-	Tables      []VerityTable
+	// Tables are the device mapper's tables as they were read with privilege, and
+	// TablesError why they were not.
+	Tables      []dm.Table
 	TablesError error
 	// Policy is what the release expects: it names the fuses to read, which differ by
 	// board. nil: none.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"ward/internal/device/dm"
 	"ward/internal/trust/finding"
 	claim "ward/internal/trust/posture"
 )
@@ -59,7 +60,7 @@ var fuses = &claim.Policy{Rules: []claim.Rule{{
 func config(root fs.FS) Config {
 	return Config{
 		Files:  func() (Files, error) { return Walk(root) },
-		Tables: []VerityTable{{Name: "ward-root", Sequence: 11, Value: "sha256:00ff panic_on_corruption"}},
+		Tables: []dm.Table{{Name: "ward-root", Sequence: 11, Target: "verity", Params: "1 8:1 8:2 4096 4096 9 1 sha256 00ff - 1 panic_on_corruption"}},
 		Policy: func() *claim.Policy { return fuses },
 		Name: func(account string) string {
 			if slices.Contains([]string{"root", "service", "bare"}, account) {
@@ -201,6 +202,9 @@ func TestWhatCannotBeReadIsNoState(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	if c := Verity(nil, nil).Collect(root); len(c.Values) != 1 || c.Values[0] != "ward-root ?" {
+		t.Errorf("%+v", c)
+	}
+	if c := Verity([]dm.Table{{Name: "ward-root", Sequence: 11, Target: "verity", Params: "?"}}, nil).Collect(root); c.Error == "" {
 		t.Errorf("%+v", c)
 	}
 	// A device that is no file or folder is told and not opened.

@@ -6,17 +6,11 @@ import (
 	"slices"
 	"strings"
 
+	"ward/internal/device/dm"
 	"ward/internal/device/posture"
 	"ward/internal/device/posture/bounded"
 	claim "ward/internal/trust/posture"
 )
-
-// VerityTable is a dm-verity device whose table was read.
-type VerityTable struct {
-	Name     string // of the device
-	Sequence uint64 // of its disk, 0: the kernel does not say
-	Value    string // what its table says: "sha256:<root hash> panic_on_corruption"
-}
 
 // verityPrefix begins the uuid that veritysetup gives a device.
 const verityPrefix = "CRYPT-VERITY-"
@@ -26,7 +20,7 @@ const verityPrefix = "CRYPT-VERITY-"
 // that came later, or took the place of one that was read, is "ward-root ?": its
 // table is the kernel's secret without CAP_SYS_ADMIN. A device in the table whose
 // uuid is not veritysetup's counts too.
-func Verity(tables []VerityTable, tablesError error) posture.Collector {
+func Verity(tables []dm.Table, tablesError error) posture.Collector {
 	return posture.Collector{Name: claim.DMVerity, Collect: func(root fs.FS) claim.Claim {
 		devices, err := mappers(root)
 		if err != nil {
@@ -34,13 +28,18 @@ func Verity(tables []VerityTable, tablesError error) posture.Collector {
 		}
 		var values []string
 		for _, d := range devices {
-			i := slices.IndexFunc(tables, func(t VerityTable) bool { return t.Name == d.name && t.Sequence == d.sequence })
+			ours := func(t dm.Table) bool { return t.Name == d.name && t.Target == "verity" }
+			i := slices.IndexFunc(tables, func(t dm.Table) bool { return ours(t) && t.Sequence == d.sequence })
 			switch {
 			case i >= 0:
-				values = append(values, bounded.Word(d.name)+" "+tables[i].Value)
+				v, err := dm.ParseVerity(tables[i].Params)
+				if err != nil {
+					return posture.Failed(claim.DMVerity, fmt.Errorf("the table of %s: %w", bounded.Word(d.name), err))
+				}
+				values = append(values, bounded.Word(d.name)+" "+v.String())
 			case tablesError != nil && strings.HasPrefix(d.uuid, verityPrefix):
 				return posture.Failed(claim.DMVerity, fmt.Errorf("the table of %s was not read: %w", bounded.Word(d.name), tablesError))
-			case strings.HasPrefix(d.uuid, verityPrefix), slices.ContainsFunc(tables, func(t VerityTable) bool { return t.Name == d.name }):
+			case strings.HasPrefix(d.uuid, verityPrefix), slices.ContainsFunc(tables, ours):
 				values = append(values, bounded.Word(d.name)+" ?")
 			}
 		}
