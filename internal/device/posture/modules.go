@@ -3,6 +3,8 @@ package posture
 import (
 	"bytes"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"io/fs"
 	"strings"
 
@@ -83,4 +85,18 @@ func moduleSignature(root fs.FS) posture.Claim {
 		return Missing(posture.ModuleSignature, err)
 	}
 	return Value(posture.ModuleSignature, "unsupported")
+}
+
+// Mark is a number that changes, all but surely, with the set of loaded modules,
+// their taints and the kernel's: what is cheap enough to ask every few seconds,
+// where no uevent tells.
+func Mark(root fs.FS) uint64 {
+	h := fnv.New64a()
+	if err := eachModule(root, func(name, taints string) { io.WriteString(h, name+taints+"\n") }); err != nil {
+		io.WriteString(h, err.Error())
+	}
+	if bits, err := word(root, taintFile); err == nil {
+		io.WriteString(h, bits)
+	}
+	return h.Sum64()
 }

@@ -8,18 +8,19 @@ import (
 	"ward/internal/trust/posture"
 )
 
+const taintFile = "proc/sys/kernel/tainted"
+
 // taint says the bits of the kernel's taint in words
 // (Documentation/admin-guide/tainted-kernels.rst), "bit-N" where a bit has none.
 // They stay until the next start.
 func taint(root fs.FS) posture.Claim {
-	const file = "proc/sys/kernel/tainted"
-	text, err := word(root, file)
+	text, err := word(root, taintFile)
 	if err != nil {
 		return Failed(posture.Taint, err)
 	}
 	bits, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return Failed(posture.Taint, fmt.Errorf("parse /%s: %.40q is no number", file, text))
+		return Failed(posture.Taint, fmt.Errorf("parse /%s: %.40q is no number", taintFile, text))
 	}
 	var values []string
 	for i := range 64 {

@@ -4,12 +4,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"ward/internal/trust/finding"
 )
 
 // maxListed is how many values a finding lists; the rest is a count.
 const maxListed = 8
+
+// every is the time between two looks where the release says nothing.
+const every = 15 * time.Minute
+
+// Every is the time between two looks.
+func (p *Policy) Every() time.Duration {
+	if p == nil || p.EverySeconds == 0 {
+		return every
+	}
+	return time.Duration(p.EverySeconds) * time.Second
+}
 
 // Subject is what a finding about a claim is about.
 func Subject(claim string) string { return "posture/" + claim }
