@@ -110,3 +110,22 @@ func Word(s string) string {
 
 // Absent tells that a file is not there, or that a part of its path is none.
 func Absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// Unescape undoes the octal escapes of spaces and backslashes in the kernel's tables.
+func Unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) && octal(s[i+1], '3') && octal(s[i+2], '7') && octal(s[i+3], '7') {
+			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
+			i += 3
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func octal(c, most byte) bool { return c >= '0' && c <= most }

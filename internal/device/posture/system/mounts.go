@@ -67,28 +67,9 @@ func mount(line string) (string, bool) {
 	if len(told) > 0 {
 		options = strings.Join(told, ",")
 	}
-	value := bounded.Word(unescape(fields[4])) + " " + bounded.Word(more[0]) + " " + options
+	value := bounded.Word(bounded.Unescape(fields[4])) + " " + bounded.Word(more[0]) + " " + options
 	if from := fields[3]; from != "/" && strings.HasPrefix(from, "/") {
-		value += " bind=" + bounded.Word(unescape(from))
+		value += " bind=" + bounded.Word(bounded.Unescape(from))
 	}
 	return value, true
 }
-
-// unescape undoes the kernel's octal escapes of spaces and backslashes.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) && octal(s[i+1], '3') && octal(s[i+2], '7') && octal(s[i+3], '7') {
-			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
-			i += 3
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-func octal(c, most byte) bool { return c >= '0' && c <= most }
