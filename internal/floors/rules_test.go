@@ -52,8 +52,10 @@ var arrows = map[string][]string{
 	"format/userlog":   {"format/pcr"},
 	"trust/event":      {"trust/finding"},
 	// a manifest holds what it demands of Secure Boot and of the running device, and what the policy key signed for it
-	"trust/release":    {"trust/baseline", "trust/secureboot", "trust/policy", "trust/posture", "trust/watch"},
-	"trust/posture":    {"trust/finding"},                                   // what is not as the release expects is a finding
+	"trust/release": {"trust/baseline", "trust/secureboot", "trust/policy", "trust/posture", "trust/watch"},
+	"trust/posture": {"trust/finding"}, // what is not as the release expects is a finding
+	// what a device says of its posture is part of its evidence
+	"trust/evidence":   {"trust/posture"},
 	"trust/enrolment":  {"trust/credential", "trust/policy", "trust/event"}, // the TPM proves itself by a credential, a service key by its policy; events name devices
 	"trust/secureboot": {"trust/finding"},
 	"trust/serverauth": {"trust/finding"}, // every refusal of a server is a finding with one cause
@@ -70,7 +72,9 @@ var arrows = map[string][]string{
 	"fleet/registrar": {"fleet/register", "fleet/issue"},
 	"daemon":          {"config"},
 	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":             {"*"},
+	// what a table of the device mapper says is read in one place and told as posture in another
+	"device/posture": {"device/dm"},
+	"lab":            {"*"},
 	// the counters' names are those of the policies, the TPM's clock is the quotes'; a judgement is a finding
 	"trust/checkpoint": {"trust/policy", "trust/quote", "trust/event", "trust/finding"},
 	// a volume that did not open is a finding
