@@ -21,6 +21,7 @@ import (
 	"ward/internal/agent/journal"
 	"ward/internal/agent/storm"
 	"ward/internal/config"
+	"ward/internal/device/audit"
 	"ward/internal/device/bootclock"
 	"ward/internal/device/sandbox"
 	"ward/internal/device/sdnotify"
@@ -76,6 +77,8 @@ type daemon struct {
 	health   *health.Health
 	notify   *sdnotify.Notifier
 	chip     *tpm.Lazy
+	audit    *audit.Conn // the kernel's audit; nil: it cannot be heard
+	deaf     error       // why not
 	roles    []role
 
 	life      life          // why this life was begun
@@ -103,6 +106,7 @@ func Run(ctx context.Context, configFile string, stderr io.Writer) error {
 	if configErr != nil {
 		d.log.Error("the configuration cannot be used; running on built-in settings", "error", configErr)
 	}
+	d.hear()
 	privileges, sandboxErr := sandbox.Drop()
 	if sandboxErr != nil {
 		d.log.Error("give up privileges", "error", sandboxErr)
