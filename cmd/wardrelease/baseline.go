@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"ward/cmd/wardrelease/bill"
 	"ward/cmd/wardrelease/disk"
 	"ward/internal/trust/baseline"
 )
@@ -22,6 +23,8 @@ type treeFlags struct {
 	owners  string
 	exclude []string
 	marks   []string
+	sbom    bill.Flags
+	bill    *bill.Bill // nil: no SBOM was given
 }
 
 func (t *treeFlags) register(f *pflag.FlagSet) {
@@ -29,6 +32,7 @@ func (t *treeFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&t.path, "baseline-path", devicePath, "`PATH` of the baseline on the device; left out of it")
 	f.StringArrayVar(&t.exclude, "exclude", nil, "leave out `PATH` too, with what lies below it (repeatable)")
 	f.StringArrayVar(&t.marks, "mark", nil, "flag a path and what lies below it as config, mutable or volatile, `PATH=FLAG` (repeatable)")
+	t.sbom.Register(f)
 }
 
 // build makes the baseline of a tree.
@@ -60,6 +64,11 @@ func (t *treeFlags) build(tree string) ([]byte, baseline.Summary, error) {
 	} else if !info.IsDir() {
 		return nil, baseline.Summary{}, fmt.Errorf("%s: not a folder", tree)
 	}
+	var err error
+	if t.bill, err = t.sbom.Open(tree); err != nil {
+		return nil, baseline.Summary{}, err
+	}
+	o.Component = t.bill.ComponentOf
 	var b bytes.Buffer
 	sum, err := baseline.Build(&b, os.DirFS(tree), o)
 	if err != nil {
@@ -85,7 +94,7 @@ func newBaseline() *cobra.Command {
 			if err := disk.Write(out, text); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "baseline %x: %d entries, %d files, %d bytes\n", sum.Digest, sum.Entries, sum.Files, sum.Bytes)
+			fmt.Fprintf(cmd.OutOrStdout(), "baseline %x: %d entries, %d files, %d bytes\n%s", sum.Digest, sum.Entries, sum.Files, sum.Bytes, t.bill.Line())
 			return nil
 		},
 	}

@@ -23,6 +23,9 @@ type Options struct {
 	// Device returns the numbers of a device file; fs.FileInfo has no portable
 	// place for them. Nil refuses trees with device files.
 	Device func(fs.FileInfo) (Device, error)
+	// Component names the SBOM component of a regular file by its path and the
+	// SHA-256 of its content, empty: it has none. Nil names none.
+	Component func(path string, sum [32]byte) string
 }
 
 // Summary counts what Build wrote.
@@ -171,6 +174,9 @@ func (b *builder) file(name string, e *Entry) error {
 		e.Size += rest
 	}
 	h.Sum(e.SHA256[:0])
+	if b.o.Component != nil {
+		e.Component = b.o.Component(e.Path, e.SHA256)
+	}
 	b.sum.Files++
 	b.sum.Bytes += e.Size
 	return nil
