@@ -52,8 +52,10 @@ var arrows = map[string][]string{
 	"format/userlog":   {"format/pcr"},
 	"trust/event":      {"trust/finding"},
 	// a manifest holds what it demands of Secure Boot and of the running device, and what the policy key signed for it
-	"trust/release":    {"trust/baseline", "trust/secureboot", "trust/policy", "trust/posture", "trust/watch"},
-	"trust/posture":    {"trust/finding"},                                   // what is not as the release expects is a finding
+	"trust/release": {"trust/baseline", "trust/secureboot", "trust/policy", "trust/posture", "trust/watch"},
+	"trust/posture": {"trust/finding"}, // what is not as the release expects is a finding
+	// what a device says of its posture is part of its evidence
+	"trust/evidence":   {"trust/posture"},
 	"trust/enrolment":  {"trust/credential", "trust/policy", "trust/event"}, // the TPM proves itself by a credential, a service key by its policy; events name devices
 	"trust/secureboot": {"trust/finding"},
 	"trust/serverauth": {"trust/finding"}, // every refusal of a server is a finding with one cause
