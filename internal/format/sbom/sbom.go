@@ -31,9 +31,9 @@ const (
 	// MaxSize bounds a document, in bytes: an image of Yocto with all of its
 	// sources takes up to 100 MiB.
 	MaxSize = 256 << 20
-	// MaxComponents bounds the components: a Debian desktop has some 4,000, and a
-	// set of those that ran counts them in two bytes.
-	MaxComponents = 1<<16 - 1
+	// MaxComponents bounds the components, as the set of those that ran does (package
+	// inventory): a Debian desktop has some 4,000.
+	MaxComponents = 65000
 	// MaxFiles bounds the files, as the file baseline does.
 	MaxFiles = 1 << 20
 	// MaxLabel bounds a component's name with its version, as the file baseline does.

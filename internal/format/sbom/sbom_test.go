@@ -222,7 +222,7 @@ func TestBounds(t *testing.T) {
 	}
 	json.WriteString(`]}`)
 	for name, text := range map[string]string{"tag-value": tags.String(), "CycloneDX": json.String()} {
-		if _, err := sbom.Parse([]byte(text)); !errors.Is(err, sbom.ErrMalformed) || !strings.Contains(err.Error(), "65535") {
+		if _, err := sbom.Parse([]byte(text)); !errors.Is(err, sbom.ErrMalformed) || !strings.Contains(err.Error(), "65000") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -56,6 +56,7 @@ type Index struct {
 	ends     []uint32
 	digests  [][32]byte
 	byDigest []uint32 // indexes into digests, in the digests' order
+	named
 }
 
 // LoadIndex reads a baseline to its end and returns its index if its digest is
@@ -110,6 +111,7 @@ func (x *Index) read(in io.Reader) error {
 		x.paths = append(x.paths, e.Path...)
 		x.ends = append(x.ends, uint32(len(x.paths)))
 		x.digests = append(x.digests, e.SHA256)
+		x.name(e)
 	}
 }
 
