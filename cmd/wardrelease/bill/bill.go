@@ -81,16 +81,18 @@ func read(file string) (*Bill, error) {
 	return &Bill{doc: doc, owners: doc.Owners(), sum: sha256.Sum256(text)}, nil
 }
 
-// ComponentOf names the component of a file of the tree, empty: it has none. It
-// counts what it is asked.
+// ComponentOf names the component of a file of the tree, empty: it has none; a link
+// or device has the zero sum. It counts the files that it is asked about.
 func (b *Bill) ComponentOf(path string, sum [32]byte) string {
 	if b == nil {
 		return ""
 	}
-	b.asked++
 	component := b.owners.ComponentOf(path, sum)
-	if component != "" {
-		b.named++
+	if sum != [32]byte{} {
+		b.asked++
+		if component != "" {
+			b.named++
+		}
 	}
 	return component
 }

@@ -166,16 +166,18 @@ func (r *Role) strange(path string, sum [32]byte) {
 }
 
 // adopt takes the release's baseline as soon as there is one, with what an earlier
-// run of the daemon kept in this boot.
+// run of the daemon kept in this boot. One that was read anew takes its place.
 func (r *Role) adopt() bool {
-	if r.files != nil {
-		return true
-	}
 	files, sbom := r.c.Release()
 	if files == nil {
-		return false
+		return r.files != nil
 	}
-	r.files, r.sbom, r.components, r.unlisted = files, sbom, files.Components(), true
+	again := r.files != nil && r.files.Digest() == files.Digest()
+	r.files, r.sbom = files, sbom
+	if again {
+		return true
+	}
+	r.components, r.unlisted, r.set = files.Components(), true, nil
 	set, err := inventory.New(files.Digest(), len(r.components))
 	if err != nil {
 		r.c.Log.Error("which components run cannot be told", "error", err)

@@ -56,7 +56,7 @@ func (r *Role) kept() *inventory.Set {
 // save writes the set if it has grown, at most once in a while.
 func (r *Role) save(every time.Duration) {
 	r.mu.Lock()
-	if r.c.State == "" || !r.changed || !r.saved.IsZero() && time.Since(r.saved) < every {
+	if r.c.State == "" || r.set == nil || !r.changed || !r.saved.IsZero() && time.Since(r.saved) < every {
 		r.mu.Unlock()
 		return
 	}
