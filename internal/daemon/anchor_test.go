@@ -19,7 +19,6 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/daemon/chip"
-	"ward/internal/device/sandbox"
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/swtpmtest"
 	"ward/internal/device/wal"
@@ -87,7 +86,7 @@ func (d *anchoredDevice) start() (client *localapi.Client, stop func()) {
 	w := &daemon{config: d.settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	ctx, cancel := context.WithCancel(d.t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- w.live(ctx, nil, nil, sandbox.Report{}) }()
+	go func() { ended <- w.live(ctx, nil, nil, "") }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		check(d.t, <-ended)

@@ -12,7 +12,6 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
-	"ward/internal/device/sandbox"
 )
 
 // short is a folder whose path leaves room for a socket's name, unix(7).
@@ -54,7 +53,7 @@ func TestBrokenConfigurationIsReportedByARunningDaemon(t *testing.T) {
 	d.health = health.New(d.journal, nil, d.log)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	d.begin(ctx, configErr, sandbox.Report{})
+	d.begin(ctx, configErr, "")
 	d.assemble()
 	ended := make(chan struct{})
 	go func() { d.run(ctx); close(ended) }()

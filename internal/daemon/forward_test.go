@@ -19,7 +19,6 @@ import (
 
 	"ward/internal/agent/health"
 	"ward/internal/config"
-	"ward/internal/device/sandbox"
 	"ward/internal/device/syslog"
 	"ward/internal/trust/serverauth/serverauthtest"
 )
@@ -112,7 +111,7 @@ func TestSinkGetsTheRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.health = health.New(d.journal, nil, d.log)
-	d.begin(t.Context(), nil, sandbox.Report{})
+	d.begin(t.Context(), nil, "")
 	sinks := d.assembleSinks(c.identity)
 	if len(sinks) != 2 || len(d.roles) != 2 || d.roles[0].name != "forward rfc5424+tls://"+c.address {
 		t.Fatalf("%d sinks, roles %+v", len(sinks), d.roles)

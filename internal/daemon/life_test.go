@@ -14,7 +14,6 @@ import (
 	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
-	"ward/internal/device/sandbox"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
@@ -45,7 +44,7 @@ func live(t *testing.T, state string, began func(*daemon)) *living {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- d.live(ctx, nil, nil, sandbox.Report{}) }()
+	go func() { ended <- d.live(ctx, nil, nil, "") }()
 	l := &living{t: t, state: state, client: localapi.NewClient(settings.Paths.Socket), first: d}
 	stopped := false
 	l.stop = func() {

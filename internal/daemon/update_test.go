@@ -23,7 +23,6 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/contracttest"
-	"ward/internal/device/sandbox"
 	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/device/tpm"
 	"ward/internal/format/ima"
@@ -157,7 +156,7 @@ func TestConfirmedThroughTheLocalSocket(t *testing.T) {
 	}
 	w.health = health.New(w.journal, nil, w.log)
 	ctx, cancel := context.WithCancel(t.Context())
-	w.begin(ctx, nil, sandbox.Report{})
+	w.begin(ctx, nil, "")
 	w.assemble()
 	ended := make(chan struct{})
 	go func() { w.run(ctx); close(ended) }()

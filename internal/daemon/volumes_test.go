@@ -12,7 +12,6 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
-	"ward/internal/device/sandbox"
 )
 
 // What the early boot reports of the volumes is on the record and in the status;
@@ -81,7 +80,7 @@ func statusOf(t *testing.T, dir string) localapi.Status {
 	}
 	d.health = health.New(d.journal, nil, d.log)
 	ctx, cancel := context.WithCancel(t.Context())
-	d.begin(ctx, nil, sandbox.Report{})
+	d.begin(ctx, nil, "")
 	d.assemble()
 	ended := make(chan struct{})
 	go func() { d.run(ctx); close(ended) }()

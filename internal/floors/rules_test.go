@@ -73,7 +73,9 @@ var arrows = map[string][]string{
 	"fleet/registrar": {"fleet/register", "fleet/issue"},
 	"daemon":          {"config"},
 	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":             {"*"},
+	// what a table of the device mapper says is read in one place and told as posture in another
+	"device/posture": {"device/dm"},
+	"lab":            {"*"},
 	// the counters' names are those of the policies, the TPM's clock is the quotes'; a judgement is a finding
 	"trust/checkpoint": {"trust/policy", "trust/quote", "trust/event", "trust/finding"},
 	// a volume that did not open is a finding

@@ -75,6 +75,9 @@ type Config struct {
 	// First says whether an incident about a subject was not told in this boot yet,
 	// by anybody, and that it is told now; nil: it is asked of this run alone.
 	First func(ctx context.Context, subject string, f finding.Finding) bool
+	// Hide gives what stands for the path of a file that is in no release, wherever
+	// it leaves the device; nil: the path itself.
+	Hide  func(path string) string
 	Alive func() // called at least every 5 seconds
 	Log   *slog.Logger
 }

@@ -29,6 +29,7 @@ var titles = [...]struct{ kind, title string }{
 	{event.IdentityUsed, "a program uses a key of the device"},
 	{event.UpdateConfirmed, "the running release was marked good"},
 	{event.UpdateCommitted, "older releases are locked out"},
+	{event.PostureChanged, "the device's own state changed"},
 	{event.Decommissioned, "the device was decommissioned"},
 	{typeShed, "an event lost its content for want of space"},
 	{typeUnreadable, "an event of the record cannot be read"},

@@ -25,8 +25,9 @@ type Status struct {
 	Update    Update            `json:"update"`
 	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
 	Roles     []Role            `json:"roles"`
-	Findings  []Condition       `json:"findings"`  // conditions that hold
-	Incidents []finding.Finding `json:"incidents"` // of this boot
+	Blind     []string          `json:"blind,omitempty"` // what this device cannot see of itself, and why
+	Findings  []Condition       `json:"findings"`        // conditions that hold
+	Incidents []finding.Finding `json:"incidents"`       // of this boot
 	Memory    Memory            `json:"memory"`
 }
 

@@ -28,6 +28,7 @@ const (
 	Checkpoint      = "ward.journal.checkpoint"    // the TPM certified the record up to a place (package checkpoint)
 	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
 	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out
+	PostureChanged  = "ward.posture.changed"       // a claim about the device's own state is another one than before
 	Decommissioned  = "ward.device.decommissioned" // the last of a device's life
 )
 
