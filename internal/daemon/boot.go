@@ -9,6 +9,7 @@ import (
 
 	"ward/internal/agent/attester"
 	"ward/internal/agent/integrity"
+	"ward/internal/agent/inventory"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/once"
 	"ward/internal/device/tpm"
@@ -21,6 +22,7 @@ import (
 type bootState struct {
 	attester *attester.Attester
 	told     *once.Incidents // in this boot
+	stock    *inventory.Role
 }
 
 // assembleBoot makes the roles that judge the boot and what runs.
@@ -28,19 +30,21 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	securityFS := os.DirFS(d.config.Paths.SecurityFS())
 	p := d.config.Paths
 	told := once.New(d.journal, d.boot, d.log)
-	a := attester.New(attester.Config{
+	var a *attester.Attester
+	stock := d.assembleInventory(&a, told.First)
+	a = attester.New(attester.Config{
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
 		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
 		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
-		Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+		Running: stock.Running, Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Ran: stock.Ran, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
-	return &bootState{a, told}
+	return &bootState{a, told, stock}
 }
 
 // head is the head of the journal as far as it is kept. Evidence without one is

@@ -117,6 +117,10 @@ type Result struct {
 	// SecureBoot is how Secure Boot stood; nil when the log does not explain PCR 7.
 	SecureBoot *secureboot.State `json:"secureBoot,omitempty"`
 
+	// Running is the set of components that have run since boot (package inventory), as
+	// a quote vouches for it; empty: none does, or the device tells none.
+	Running []byte `json:"running,omitempty"`
+
 	// Next is what to hold later evidence of the device against; nil when this
 	// evidence establishes nothing.
 	Next *Since `json:"next,omitempty"`
