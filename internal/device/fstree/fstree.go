@@ -88,15 +88,8 @@ type Node struct {
 	FS       baseline.Device // the device of the file system that holds it
 	Xattrs   []Xattr         // of the namespace security, of files and folders, by name
 	Verity   bool            // the kernel checks its content by fs-verity
-	Measured Digest          // of fs-verity, once it was asked for
+	Measured [32]byte        // digest of fs-verity, once it was asked for
 	SHA256   [32]byte        // of a regular file, once it was read
 	Barrier  Barrier         // of a folder
 	Err      error           // what of it could not be read
-}
-
-// Digest is what fs-verity says of a file: the algorithm by the kernel's number,
-// 1 for SHA-256, and the digest in hexadecimal form of its own width.
-type Digest struct {
-	Algorithm uint16
-	Sum       []byte
 }

@@ -3,7 +3,6 @@ package fstree
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -170,16 +169,22 @@ func (x *xattrs) called(name []byte) string {
 	return k
 }
 
-// measureVerity asks for a file's digest of fs-verity.
-func measureVerity(fd int) (Digest, error) {
-	var b [4 + 64]byte // struct fsverity_digest and the longest digest
-	binary.NativeEndian.PutUint16(b[2:], 64)
+// measureVerity asks for a file's digest of fs-verity, with SHA-256 as the baseline
+// has it (FS_VERITY_HASH_ALG_SHA256, linux/fsverity.h).
+func measureVerity(fd int) ([32]byte, error) {
+	const sha256, head, longest = 1, 4, 64
+	var b [head + longest]byte // struct fsverity_digest with its digest
+	binary.NativeEndian.PutUint16(b[2:], longest)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.FS_IOC_MEASURE_VERITY, uintptr(unsafe.Pointer(&b[0]))); errno != 0 {
-		return Digest{}, fmt.Errorf("measure fs-verity: %w", errno)
+		return [32]byte{}, fmt.Errorf("measure fs-verity: %w", errno)
 	}
-	n := binary.NativeEndian.Uint16(b[2:])
-	if int(n) > len(b)-4 {
-		return Digest{}, errors.New("measure fs-verity: a digest of more than 64 bytes")
+	return parseVerity(b[:], sha256)
+}
+
+func parseVerity(b []byte, algorithm uint16) ([32]byte, error) {
+	const head = 4
+	if a, n := binary.NativeEndian.Uint16(b), binary.NativeEndian.Uint16(b[2:]); a != algorithm || n != 32 {
+		return [32]byte{}, fmt.Errorf("measure fs-verity: algorithm %d with %d bytes, want SHA-256", a, n)
 	}
-	return Digest{binary.NativeEndian.Uint16(b[:]), bytes.Clone(b[4 : 4+n])}, nil
+	return [32]byte(b[head:]), nil
 }

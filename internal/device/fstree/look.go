@@ -57,7 +57,11 @@ func (w *Walk) lookAt(path string) (baseline.Entry, error) {
 	if w.node.Err == nil {
 		w.node.Err = w.content()
 	}
-	return w.node.Entry(), w.node.Err
+	e, err := w.node.Entry()
+	if w.node.Err != nil {
+		err = w.node.Err
+	}
+	return e, err
 }
 
 // content reads what only an open file or folder tells.
@@ -76,14 +80,9 @@ func (w *Walk) content() error {
 			return err
 		}
 		if w.node.Verity {
-			d, err := w.FSVerity()
-			if err != nil {
-				return err
-			}
-			w.node.Measured = d
+			_, _ = w.FSVerity() // one with another algorithm is hashed as all are
 		}
-		var err error
-		w.node.SHA256, err = w.SHA256(MostLooked)
+		_, err := w.SHA256(MostLooked)
 		return err
 	}
 	return nil
@@ -115,9 +114,24 @@ func openWay(path string) (int, error) {
 }
 
 // Entry is the node as an entry of a baseline, for as long as it is wanted.
-func (n *Node) Entry() baseline.Entry {
+func (n *Node) Entry() (baseline.Entry, error) {
+	e := n.Fleeting()
+	e.Path, e.Link = strings.Clone(n.Path), strings.Clone(n.Link)
+	var err error
+	if len(n.Xattrs) > 0 {
+		values := make(map[string][]byte, len(n.Xattrs))
+		for _, x := range n.Xattrs {
+			values[x.Name] = x.Value
+		}
+		e.Xattrs, err = baseline.NewXattrs(values)
+	}
+	return e, err
+}
+
+// Fleeting is Entry until the walk's next step, without security attributes.
+func (n *Node) Fleeting() baseline.Entry {
 	return baseline.Entry{
-		Path: strings.Clone(n.Path), Type: n.Type, Mode: n.Mode, UID: n.UID, GID: n.GID, Size: n.Size,
-		SHA256: n.SHA256, Link: strings.Clone(n.Link), Device: n.Device,
+		Path: n.Path, Type: n.Type, Mode: n.Mode, UID: n.UID, GID: n.GID, Size: n.Size,
+		SHA256: n.SHA256, Verity: n.Measured, Link: n.Link, Device: n.Device,
 	}
 }

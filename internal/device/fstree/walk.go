@@ -417,16 +417,18 @@ func (w *Walk) SHA256(most int64) ([32]byte, error) {
 		return [32]byte{}, err
 	}
 	sum, err := w.file.digest(most)
-	w.node.Size = int64(w.file.stat.Size)
+	w.node.SHA256, w.node.Size = sum, int64(w.file.stat.Size)
 	return sum, err
 }
 
 // FSVerity asks the kernel for the digest of fs-verity of the file that Next gave.
-func (w *Walk) FSVerity() (Digest, error) {
+func (w *Walk) FSVerity() ([32]byte, error) {
 	if err := w.open(); err != nil {
-		return Digest{}, err
+		return [32]byte{}, err
 	}
-	return measureVerity(w.file.fd)
+	var err error
+	w.node.Measured, err = measureVerity(w.file.fd)
+	return w.node.Measured, err
 }
 
 // shown is the node's path, as long as the walk stands there.

@@ -90,7 +90,7 @@ func tree(t testing.TB, seed uint64, entries int) (root string, paths []string) 
 		}
 		paths = append(paths, path)
 	}
-	slices.SortFunc(paths, baseline.Compare)
+	slices.SortFunc(paths, baseline.ComparePaths)
 	return root, paths
 }
 
@@ -128,7 +128,7 @@ func TestWalkGoesOnFromAnyPath(t *testing.T) {
 		if info, err := os.Lstat(root + from); err == nil && !info.IsDir() {
 			gone = from + "~"
 		}
-		want := slices.DeleteFunc(slices.Clone(all), func(p string) bool { return baseline.Compare(p, gone) <= 0 })
+		want := slices.DeleteFunc(slices.Clone(all), func(p string) bool { return baseline.ComparePaths(p, gone) <= 0 })
 		if got := walk(t, root, fstree.Options{From: gone}, nil); !slices.Equal(got, want) {
 			t.Fatalf("from %q: %s", gone, differ(got, want))
 		}
@@ -247,7 +247,7 @@ func TestDeepTree(t *testing.T) {
 	if most > 60 {
 		t.Errorf("%d files are open at once", most)
 	}
-	if !slices.IsSortedFunc(got, baseline.Compare) {
+	if !slices.IsSortedFunc(got, baseline.ComparePaths) {
 		t.Error("out of order")
 	}
 }
@@ -304,7 +304,7 @@ func TestLargeFolderInBoundedMemory(t *testing.T) {
 		if err != nil || n.Err != nil {
 			t.Fatal(err, n.Err)
 		}
-		if baseline.Compare(last, n.Path) >= 0 {
+		if baseline.ComparePaths(last, n.Path) >= 0 {
 			t.Fatalf("%q behind %q", n.Path, last)
 		}
 		last = strings.Clone(n.Path)
@@ -369,7 +369,7 @@ func TestTreeThatChangesUnderTheWalk(t *testing.T) {
 	})
 	var last string
 	walk(t, root, fstree.Options{}, func(w *fstree.Walk, n *fstree.Node) {
-		if again := n.Err != nil && n.Type == baseline.Directory; !again && last != "" && baseline.Compare(last, n.Path) >= 0 {
+		if again := n.Err != nil && n.Type == baseline.Directory; !again && last != "" && baseline.ComparePaths(last, n.Path) >= 0 {
 			t.Errorf("%q behind %q", n.Path, last)
 		}
 		last = strings.Clone(n.Path)
