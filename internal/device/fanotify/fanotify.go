@@ -58,6 +58,9 @@ type Origin struct {
 	UID     uint32        // the effective one
 	Started time.Duration // since the boot
 	Cgroup  string        // of the unified hierarchy
+	// Device and Inode are the executable's: a path alone may be one of another
+	// mount namespace.
+	Device, Inode uint64
 }
 
 // Blind is a file system that cannot be watched, or not wholly.

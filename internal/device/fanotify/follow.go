@@ -13,6 +13,9 @@ import (
 const (
 	// bufferSize is what is read at once: some hundred events.
 	bufferSize = 32 << 10
+	// maxEvent is about the most that one event takes: the kernel fills the buffer up
+	// to it while events are waiting.
+	maxEvent = 1 << 10
 	// breath is the wait between two reads while events keep coming: in it the
 	// kernel merges what happens to the same file.
 	breath = 4 * time.Millisecond
@@ -121,7 +124,7 @@ func (f *follower) read(g *group) {
 		err = errors.New("it ended")
 	case err == nil:
 		*faults = 0
-		f.got = true
+		f.got = n < bufferSize-maxEvent // else more is waiting
 		f.take(f.buffer[:n])
 		return
 	}

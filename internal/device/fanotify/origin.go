@@ -30,6 +30,10 @@ func originOf(pid, pidfd int) Origin {
 	if err != nil {
 		return o // it has ended, or is the kernel's own
 	}
+	var st unix.Stat_t
+	if err := unix.Stat(folder+"/exe", &st); err != nil {
+		return o
+	}
 	read := func(name string) []byte { return readProc(folder + name) }
 	uid, started, cgroup := effectiveUID(read("/status")), startOf(read("/stat")), cgroupOf(read("/cgroup"))
 	if pidfd >= 0 {
@@ -39,6 +43,7 @@ func originOf(pid, pidfd int) Origin {
 		}
 	}
 	o.Exe, o.UID, o.Started, o.Cgroup = exe, uid, started, cgroup
+	o.Device, o.Inode = uint64(st.Dev), uint64(st.Ino)
 	return o
 }
 

@@ -28,6 +28,7 @@ const (
 	Checkpoint      = "ward.journal.checkpoint"    // the TPM certified the record up to a place (package checkpoint)
 	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
 	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out
+	IntegrityUpdate = "ward.integrity.update"      // a program of the release wrote where it may, by rule (package live)
 	Decommissioned  = "ward.device.decommissioned" // the last of a device's life
 )
 
