@@ -37,6 +37,7 @@ const (
 	TherapyLease    = "ward.therapy.lease"         // heavy work waits for therapy from now on, or no longer
 	DeviceAttached  = "ward.device.attached"       // something was plugged in
 	DeviceDetached  = "ward.device.detached"       // something was taken away
+	IntegrityUpdate = "ward.integrity.update"      // a program of the release wrote where it may, by rule (package live)
 	Decommissioned  = "ward.device.decommissioned" // the last of a device's life
 )
 
