@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/cmd/wardrelease/disk"
+	"ward/cmd/wardrelease/running"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/profile"
 	"ward/internal/trust/release"
@@ -29,6 +30,7 @@ type buildFlags struct {
 	out                           string
 	walk                          treeFlags
 	from                          []string
+	running                       running.Flags
 }
 
 func newBuild() *cobra.Command {
@@ -60,6 +62,7 @@ func newBuild() *cobra.Command {
 	f.StringArrayVar(&b.from, "update-from", nil, "releases from which this one may be installed, `RULE` version=V or index=N, N.., ..M or N..M, or both with a comma (repeatable; default: all that are not newer)")
 	f.StringVarP(&b.out, "output", "o", "", "write the manifest to `FILE`")
 	b.walk.register(f)
+	b.running.Register(f)
 	for _, name := range []string{"version", "build-time", "output"} {
 		cmd.MarkFlagRequired(name)
 	}
@@ -93,6 +96,9 @@ func (b *buildFlags) run(stdout io.Writer) error {
 		return err
 	}
 	if m.Files, err = b.files(); err != nil {
+		return err
+	}
+	if m.Posture, m.Watch, err = b.running.Read(on.running, m.Files.VerityRootHash); err != nil {
 		return err
 	}
 	payload, err := release.Encode(m)
