@@ -98,7 +98,7 @@ func (d *daemon) assemble() {
 			s.Sinks = describeSinks(sinks)
 			return s
 		},
-		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), d.tellInventory(boot)),
+		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.stock.Action(Version(), boot.describe)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }
