@@ -17,6 +17,7 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/contracttest"
+	"ward/internal/daemon/early"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -31,7 +32,7 @@ func startBare(t *testing.T, dir string, privileges string) (client *localapi.Cl
 	settings.Paths.State, settings.Paths.Socket = filepath.Join(dir, "state"), filepath.Join(dir, "s")
 	settings.Paths.Release, settings.Paths.Baseline, settings.Paths.Trust, settings.Paths.SysFS = none, none, none, none
 	settings.TPM.Device = none
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}

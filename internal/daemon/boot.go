@@ -22,6 +22,7 @@ import (
 // bootState is what the daemon knows of its boot.
 type bootState struct {
 	attester *attester.Attester
+	told     *once.Incidents // in this boot
 	stock    *stock.Stock
 }
 
@@ -48,7 +49,7 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 		Ran: ran.Ran, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
-	return &bootState{a, ran}
+	return &bootState{a, told, ran}
 }
 
 // head is the head of the journal as far as it is kept. Evidence without one is

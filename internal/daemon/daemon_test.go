@@ -12,6 +12,7 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
+	"ward/internal/daemon/early"
 )
 
 // short is a folder whose path leaves room for a socket's name, unix(7).
@@ -46,7 +47,7 @@ func TestBrokenConfigurationIsReportedByARunningDaemon(t *testing.T) {
 		Release: none, Baseline: none, Trust: none, SysFS: none,
 	}
 	settings.TPM.Device = none
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}

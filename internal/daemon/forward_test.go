@@ -19,6 +19,7 @@ import (
 
 	"ward/internal/agent/health"
 	"ward/internal/config"
+	"ward/internal/daemon/early"
 	"ward/internal/device/syslog"
 	"ward/internal/trust/serverauth/serverauthtest"
 )
@@ -106,7 +107,7 @@ func TestSinkGetsTheRecord(t *testing.T) {
 	settings := config.Default()
 	settings.Paths.State, settings.Paths.Trust, settings.Paths.Socket = filepath.Join(dir, "state"), trust, filepath.Join(dir, "s")
 	settings.Forward.Sinks = []string{"rfc5424+tls://" + c.address + "#log.example", "cef+tls://" + c.address + "#log.example"}
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}

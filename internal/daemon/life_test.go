@@ -14,6 +14,7 @@ import (
 	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
+	"ward/internal/daemon/early"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
@@ -38,7 +39,7 @@ func live(t *testing.T, state string, began func(*daemon)) *living {
 		State: state, Socket: filepath.Join(dir, "s"), Release: none, Baseline: none, Trust: none, SysFS: none,
 	}
 	settings.TPM.Device = none
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now(), healAfter: 50 * time.Millisecond}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now(), healAfter: 50 * time.Millisecond}
 	if began != nil {
 		began(d)
 	}

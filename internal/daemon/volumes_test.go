@@ -12,6 +12,7 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
+	"ward/internal/daemon/early"
 )
 
 // What the early boot reports of the volumes is on the record and in the status;
@@ -74,7 +75,7 @@ func statusOf(t *testing.T, dir string) localapi.Status {
 		Release: none, Baseline: none, Trust: none, SysFS: none,
 	}
 	settings.TPM.Device = none
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,8 @@ var titles = [...]struct{ kind, title string }{
 	{event.ClockStepped, "the wall clock was set"},
 	{event.Checkpoint, "the TPM certified the record"},
 	{event.IdentityUsed, "a program uses a key of the device"},
+	{event.IntegrityScan, "a full scan of the files has ended"},
+	{event.IntegrityUpdate, "the updater wrote, by rule"},
 	{event.UpdateConfirmed, "the running release was marked good"},
 	{event.UpdateCommitted, "older releases are locked out"},
 	{event.PostureChanged, "the device's own state changed"},

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"strings"
 
+	"ward/internal/device/audit"
+	"ward/internal/device/dm"
 	"ward/internal/device/sandbox"
 )
 
@@ -26,6 +28,11 @@ var without = map[sandbox.Capability]string{
 // Opened is what was opened. It is the same for all lives of the process; what
 // could not be opened is nil.
 type Opened struct {
+	Audit   *audit.Conn // the kernel's audit
+	Unheard error       // why it cannot be heard, nil when it can
+	Tables  []dm.Table  // of device-mapper, at the start
+	Mapper  error       // why they could not be read, nil when they were
+
 	// Blind is what this device cannot see of itself, and why.
 	Blind []string
 
@@ -41,7 +48,18 @@ type opener struct {
 }
 
 // openers are tried in this order.
-var openers = []opener{}
+var openers = []opener{
+	{"logins and changes of rights, as the kernel's audit tells them", func(e *Opened) error {
+		if e.Audit, e.Unheard = audit.Open(); e.Audit != nil {
+			e.hold(e.Audit)
+		}
+		return e.Unheard
+	}},
+	{"the tables of device-mapper", func(e *Opened) error {
+		e.Tables, e.Mapper = dm.Tables()
+		return e.Mapper
+	}},
+}
 
 // Open opens what there is to open. Nothing that fails keeps the rest from being
 // opened, or the daemon from its start.

@@ -44,7 +44,10 @@ func samples() map[string]event.Event {
 	seen := event.Event{Type: event.FindingAcknowledged, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing, Report: event.Acknowledgement{By: event.ByService}.Encode()}
 	goodbye := plain(event.Decommissioned, `{"made":"2026-01-05T09:00:00Z"}`)
 	goodbye.Subject, goodbye.Severity = "pump-0001", finding.High
+	written := plain(event.IntegrityUpdate, `{"program":"/usr/bin/rauc","first":"2026-11-24T01:00:03Z","last":"2026-11-24T01:01:33Z","changes":412,"files":3,"bytes":104857600,"ended":true}`)
+	written.Subject = "/usr/bin/rauc"
 	return map[string]event.Event{
+		"integrity-update": written,
 		"finding-raised":   {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
 		"finding-cleared":  {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
 		"finding-incident": {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},

@@ -45,10 +45,10 @@ func Content(e ima.Entry) ([32]byte, bool) {
 // is set for Unknown, Changed and Violated. Content counts: a released file that
 // the kernel saw at another path is known, because the initramfs, bind mounts
 // and other mount points give the same file another path. A file that the release
-// lets change, and that is no program, is known by its path. A hidden entry is never
-// known: nobody can verify that its digest is what was measured. index may be nil,
+// lets change, and that is no program, is known by its path. index may be nil,
 // then only violations and hidden entries are told; where it cannot be read, the
-// entry is not judged, and Index.Err tells why.
+// entry is not judged, and Index.Err tells why. A hidden entry is never known:
+// nobody can verify that its digest is what was measured.
 func JudgeEntry(e ima.Entry, index *baseline.Index) (Standing, finding.Finding) {
 	switch {
 	case e.Violation:
