@@ -100,7 +100,7 @@ func (d *daemon) assemble() {
 			people.describe(&s)
 			return s
 		},
-		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), d.tellInventory(boot)),
+		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.stock.Action(Version(), boot.describe)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

@@ -12,6 +12,7 @@ import (
 	"ward/internal/agent/inventory"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/once"
+	"ward/internal/daemon/stock"
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/baseline"
@@ -22,7 +23,7 @@ import (
 type bootState struct {
 	attester *attester.Attester
 	told     *once.Incidents // in this boot
-	stock    *inventory.Role
+	stock    *stock.Stock
 }
 
 // assembleBoot makes the roles that judge the boot and what runs.
@@ -31,20 +32,24 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	p := d.config.Paths
 	told := once.New(d.journal, d.boot, d.log)
 	var a *attester.Attester
-	stock := d.assembleInventory(&a, told.First)
+	ran := stock.New(func() (attester.Snapshot, bool) { return a.Latest() }, inventory.Config{
+		SecurityFS: securityFS, Boot: d.boot, State: filepath.Join(p.State, inventory.File),
+		Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
+	})
+	d.add("inventory", slowBound, ran.Run)
 	a = attester.New(attester.Config{
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
 		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
 		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
-		Running: stock.Running, Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+		Running: ran.Running, Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Ran: stock.Ran, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Ran: ran.Ran, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
-	return &bootState{a, told, stock}
+	return &bootState{a, told, ran}
 }
 
 // head is the head of the journal as far as it is kept. Evidence without one is

@@ -65,12 +65,13 @@ func (t told) printVersions(w io.Writer) {
 	case t.SBOM.Path == "":
 		console.Row(w, "SBOM", "%s, not on this device, SHA-256 %.16s", t.SBOM.MediaType, t.SBOM.Digest)
 	default:
-		console.Row(w, "SBOM", "%s, %s, SHA-256 %.16s", t.SBOM.Path, t.SBOM.MediaType, t.SBOM.Digest)
+		console.Row(w, "SBOM", "%s, SHA-256 %.16s, at", t.SBOM.MediaType, t.SBOM.Digest)
+		console.Row(w, "", "%s", t.SBOM.Path)
 	}
 	if !t.Known {
-		console.Row(w, "Components", "%d; which of them ran is not known: %s", t.Components, event.Visible(t.Reason))
+		console.Row(w, "Holds", "%d components; which of them ran is not known: %s", t.Components, event.Visible(t.Reason))
 	} else {
-		console.Row(w, "Components", "%d, of which %d ran since the boot", t.Components, len(t.Running))
+		console.Row(w, "Holds", "%d components, of which %d ran since the boot", t.Components, len(t.Running))
 	}
 	for _, c := range t.Running {
 		console.Row(w, "", "%s", event.Visible(c))

@@ -84,9 +84,6 @@ func AppraiseList(e evidence.Evidence, list io.Reader, truncated func() bool, r 
 	if !foreign {
 		v = judgeQuotes(&res, e, p)
 	}
-	if v.clock != nil {
-		res.Running = e.Running
-	}
 	read := len(e.PCRs) > 0
 	e.PCRs = v.registers
 	log := judgeEventLog(&res, e)
