@@ -58,6 +58,9 @@ func samples() map[string]event.Event {
 		"clock-stepped":   plain(event.ClockStepped, `{"from":"1970-01-01T00:00:09Z","to":"2026-11-24T01:02:03Z","seconds":1795482114}`),
 		"posture-changed": plain(event.PostureChanged, `{"claim":"kernel.modules","reason":"module","added":["rootkit"]}`),
 		"boot-verdict":    verdict,
+		"clock-stepped":   plain(event.ClockStepped, `{"from":"1970-01-01T00:00:09Z","to":"2026-11-24T01:02:03Z","seconds":1795482114}`),
+		"integrity-scan":  plain(event.IntegrityScan, `{"verdict":"differs","reason":"scheduled","full":false,"seconds":412.5,"pausedSeconds":60,"files":2130,"folders":240,"others":310,"bytes":61203456,"hashedBytes":1048576,"byHash":12,"byVerity":3,"byRootHash":2100,"byUse":14,"changed":1,"missing":0,"new":2,"unreadable":0,"allowed":5,"notEntered":6,"mounts":[{"path":"/","trust":"dm-verity"}]}`),
+		"boot-verdict":    verdict,
 		"boot-verdict-affirming": plain(event.BootVerdict, `{"verdict":"affirming","claims":{"boot":"affirming","eventlog":"affirming","pcrs":"affirming","release":"affirming","runtime":"affirming"},"bringUp":false,"events":34,"imaEntries":93,`+
 			`"release":{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`"},"pcrs":{"4":{"value":"`+strings.Repeat("0b", 32)+`","state":"matches"},"10":{"value":"`+strings.Repeat("0c", 32)+`","state":"recorded"}},"findings":0,"unlisted":0,"tookMs":41.2,"tpmMs":18.4}`),
 		"finding-acknowledged":  seen,
