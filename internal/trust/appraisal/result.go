@@ -70,10 +70,14 @@ const (
 	ClaimBoot       Claim = "boot"       // the registers hold what the release names
 	ClaimSecureBoot Claim = "secureboot" // Secure Boot stood as the release demands
 	ClaimRuntime    Claim = "runtime"    // what ran since is in the release
+	ClaimPosture    Claim = "posture"    // the running system is set as the release expects
 )
 
 // claims in the order in which they are decided.
-var claims = [...]Claim{ClaimRelease, ClaimQuote, ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimSecureBoot, ClaimRuntime}
+var claims = [...]Claim{ClaimRelease, ClaimQuote, ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimSecureBoot, ClaimRuntime, ClaimPosture}
+
+// onDemand are the claims that only a release that demands something of them makes.
+var onDemand = [...]Claim{ClaimSecureBoot, ClaimPosture}
 
 // Claims lists the claims in the order in which they are decided.
 func Claims() []Claim { return slices.Clone(claims[:]) }

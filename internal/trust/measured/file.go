@@ -35,12 +35,16 @@ const BaselineDigest = "sha256"
 // is set for Unknown, Changed and Violated. Content counts: a released file that
 // the kernel saw at another path is known, because the initramfs, bind mounts
 // and other mount points give the same file another path. index may be nil, then
-// only violations are told.
+// only violations and hidden entries are told. A hidden entry is never known: nobody
+// can verify that its digest is what was measured.
 func JudgeEntry(e ima.Entry, index *baseline.Index) (Standing, finding.Finding) {
 	switch {
 	case e.Violation:
 		f := finding.New(finding.IMAViolation, "the kernel measured the file while it was open for writing")
 		return Violated, about(f, e)
+	case e.Hidden != nil:
+		f := finding.New(finding.IMAUnknownFile, "the device keeps the file's name to itself; it is shown at the bedside")
+		return Unknown, about(f, e)
 	case isBuffer(e) || e.IsBootAggregate():
 		return NoFile, finding.Finding{}
 	case index == nil || e.Digest.Algorithm != BaselineDigest || e.Digest.Verity || len(e.Digest.Digest) != 32:

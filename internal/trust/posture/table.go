@@ -7,7 +7,7 @@ import (
 )
 
 // Definition is what is known of a claim: how it is judged and told. What it says
-// in words stands in docs/posture.md (Describe).
+// in words stands in docs/posture.md.
 type Definition struct {
 	Name    string
 	Code    finding.Code // of values that the release does not have
@@ -92,6 +92,7 @@ var table = []Definition{
 	{Name: Consoles, Code: finding.PostureDebug, Paths: true},
 	{Name: ClockSync, Code: finding.PostureClock},
 	{Name: DiskWear, Code: finding.PostureWear},
+	{Name: BlockDevices, Code: finding.PostureMount},
 }
 
 // Names of the claims.
@@ -133,6 +134,7 @@ const (
 	Consoles       = "debug.console"
 	ClockSync      = "clock.synchronised"
 	DiskWear       = "disk.wear"
+	BlockDevices   = "disk.read-only"
 )
 
 // TaintWords are the kernel's taint bits from bit 0 on
