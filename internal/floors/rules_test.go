@@ -59,6 +59,7 @@ var arrows = map[string][]string{
 	"trust/enrolment":  {"trust/credential", "trust/policy", "trust/event"}, // the TPM proves itself by a credential, a service key by its policy; events name devices
 	"trust/secureboot": {"trust/finding"},
 	"trust/serverauth": {"trust/finding"}, // every refusal of a server is a finding with one cause
+	"trust/baseline":   {"trust/finding"}, // what differs from the release is a finding
 	// what build hosts learn and predict is apart from what devices read
 	"trust/profile":   {"trust/release", "trust/secureboot"},
 	"trust/measured":  {"trust/baseline", "trust/finding"}, // one judge of the IMA list, for the appraisal and for who watches it grow

@@ -188,7 +188,8 @@ func (a *Attester) Judged(ctx context.Context) (Snapshot, error) {
 
 // Run appraises the boot and records the outcome. While something could not be
 // judged it tries again with a growing delay and records what changes; then it
-// stays until ctx ends.
+// stays until ctx ends, or until somebody finds that the baseline is not what it
+// was: then all is looked at anew.
 func (a *Attester) Run(ctx context.Context) error {
 	retry := firstRetry
 	for ctx.Err() == nil {
@@ -230,7 +231,8 @@ func (a *Attester) publish(s Snapshot) {
 	}
 }
 
-// pause waits, for ever when d is negative, and says that it is alive.
+// pause waits, for ever when d is negative, and says that it is alive. It ends
+// early when the baseline could not be read again.
 func (a *Attester) pause(ctx context.Context, d time.Duration) {
 	var end <-chan time.Time
 	if d >= 0 {
@@ -248,6 +250,9 @@ func (a *Attester) pause(ctx context.Context, d time.Duration) {
 			return
 		case <-tick.C:
 			a.config.Alive()
+			if s, _ := a.Latest(); s.Baseline != nil && s.Baseline.Err() != nil {
+				return
+			}
 		}
 	}
 }
@@ -275,6 +280,10 @@ func (a *Attester) appraise(ctx context.Context) Snapshot {
 		}
 	}
 	s.TPM, s.again, s.Quoted = c.tpm, c.again, quotedDigest(c.evidence, s.Release)
+	if s.Baseline != nil && s.Baseline.Err() != nil {
+		found = append(found, baselineFault(a.config.Baseline, s.Baseline.Err())) // it was whole a moment ago
+		s.Baseline = nil
+	}
 	s.Result.Findings = append(found, s.Result.Findings...)
 	s.At, s.Took = time.Now(), time.Since(began)-s.TPM
 	a.keep(s.Result.Next)

@@ -122,7 +122,7 @@ func kernelActs() []act {
 		{
 			name: "usb-storage", title: "a memory stick is plugged in",
 			attack: "USB storage", do: plug, after: unplug,
-			code: finding.USBStorage,
+			code: finding.USBStorageInserted,
 		},
 	}
 }
