@@ -44,10 +44,21 @@ func samples() map[string]event.Event {
 	seen := event.Event{Type: event.FindingAcknowledged, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing, Report: event.Acknowledgement{By: event.ByService}.Encode()}
 	goodbye := plain(event.Decommissioned, `{"made":"2026-01-05T09:00:00Z"}`)
 	goodbye.Subject, goodbye.Severity = "pump-0001", finding.High
+	glass := plain(event.BreakGlass, `{"id":"0123456789ab","role":"nurse","why":"asystole, pump locked","by":"service"}`)
+	glass.Severity = finding.Critical
 	return map[string]event.Event{
-		"finding-raised":   {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
-		"finding-cleared":  {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
-		"finding-incident": {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},
+		"access-break-glass":       glass,
+		"access-session":           plain(event.AccessSession, `{"what":"login","source":"audit","terminal":"serial","account":"root"}`),
+		"access-privilege":         plain(event.AccessPrivilege, `{"what":"sudo","source":"audit","terminal":"local","by":"~0123456789ab","success":true}`),
+		"access-service-mode":      plain(event.ServiceMode, `{"on":true,"by":"service","minutes":60}`),
+		"access-service-mode-over": plain(event.ServiceMode, `{"on":false,"by":"time","minutes":60}`),
+		"therapy-lease":            plain(event.TherapyLease, `{"state":"begin","by":"service"}`),
+		"therapy-lease-over":       plain(event.TherapyLease, `{"state":"end","by":"time","seconds":1860}`),
+		"device-attached":          plain(event.DeviceAttached, `{"kind":"usb","port":"1-1:1.0","bus":"usb","class":"08","vendor":"46f4","product":"0001","serial":"~0123456789ab","expected":false}`),
+		"device-detached":          plain(event.DeviceDetached, `{"kind":"network","name":"eth1","bus":"board"}`),
+		"finding-raised":           {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
+		"finding-cleared":          {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
+		"finding-incident":         {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},
 		"finding-repeated": {
 			Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown,
 			Repeated: &event.Repeated{Count: 41, First: when.Add(-40 * time.Second), Last: when},
