@@ -60,7 +60,9 @@ type Config struct {
 	Scan    func(reason string)
 	Scanned func() time.Time
 	// IMA says whether the kernel's measurement list is followed, too.
-	IMA      func() bool
+	IMA func() bool
+	// Ran takes every program of the release that was run; nil: nobody asks.
+	Ran      func(path string, sum [32]byte)
 	State    string // the folder of the canary; empty: none
 	Recorder Recorder
 	// First says whether an incident about a subject was not told in this boot yet,
@@ -118,6 +120,9 @@ func New(c Config) *Role {
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
+	}
+	if c.Ran == nil {
+		c.Ran = func(string, [32]byte) {}
 	}
 	if c.Policy == nil {
 		c.Policy = watch.Default

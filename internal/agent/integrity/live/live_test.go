@@ -179,6 +179,7 @@ type scene struct {
 	scanned time.Time
 	told    map[string]bool
 	state   string
+	ran     []string // programs of the release
 	mu      sync.Mutex
 }
 
@@ -216,6 +217,11 @@ func (s *scene) config() live.Config {
 	return live.Config{
 		Source: s.kernel, Files: func() live.Files { return &s.files }, Policy: func() watch.Policy { return s.policy },
 		Look: s.look, Judge: judge, Hide: hide, State: s.state, Recorder: s.journal, First: s.first,
+		Ran: func(path string, sum [32]byte) {
+			s.mu.Lock()
+			s.ran = append(s.ran, fmt.Sprintf("%s %x", path, sum[:4]))
+			s.mu.Unlock()
+		},
 		Scan:    func(reason string) { s.mu.Lock(); s.scans = append(s.scans, reason); s.mu.Unlock() },
 		Scanned: func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.scanned },
 	}
@@ -550,6 +556,12 @@ func TestProgramsAreLookedUp(t *testing.T) {
 			e.File = again
 			s.kernel.say(e)
 			waitFor(t, func() bool { return again.Fd() == ^uintptr(0) })
+			s.mu.Lock()
+			ran := slices.Clone(s.ran)
+			s.mu.Unlock()
+			if one := fmt.Sprintf("%s %x", name, sha256.Sum256([]byte(row.text)))[:len(name)+9]; row.want == "" && !slices.Equal(ran, []string{one, one}) || row.want != "" && ran != nil {
+				t.Errorf("%s as %q: handed on as run %q", row.text, name, ran)
+			}
 			if row.want == "" {
 				s.want()
 				return

@@ -72,7 +72,13 @@ func (r *Role) runExecutions(ctx context.Context) {
 // write to is left to dm-verity, the scan and the kernel's measurement list.
 func (r *Role) judgeProgram(ctx context.Context, x execution) {
 	files := r.now.Load().files
-	if files == nil || readOnly(x.file) {
+	if files == nil {
+		return
+	}
+	if readOnly(x.file) {
+		if e, ok, err := files.Entry(x.path); err == nil && ok && e.Type == baseline.File {
+			r.c.Ran(x.path, e.SHA256) // it stands there as the release has it, or others tell
+		}
 		return
 	}
 	match, sum, err := r.known.match(files, x.path, x.file)
@@ -82,6 +88,7 @@ func (r *Role) judgeProgram(ctx context.Context, x execution) {
 	case err != nil:
 		f = finding.New(finding.ExecUnknownFile, "it could not be read: "+err.Error())
 	case match == baseline.Known || match == baseline.KnownContentOtherPath:
+		r.c.Ran(x.path, sum)
 		return
 	case match == baseline.ChangedContent:
 		f, twin = finding.New(finding.ExecChangedFile, "the release has other content at this path"), finding.IMAChangedFile
