@@ -96,6 +96,11 @@ func printStatus(w io.Writer, s localapi.Status) {
 	printUpdate(w, s.Update)
 	printVolumes(w, s.Volumes)
 	printRoles(w, s.Roles)
+	label := "Blind"
+	for _, what := range s.Blind {
+		console.Row(w, label, "%s", what)
+		label = ""
+	}
 }
 
 func claims(tiers map[string]string) string {

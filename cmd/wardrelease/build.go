@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/cmd/wardrelease/disk"
+	"ward/cmd/wardrelease/rootfs"
 	"ward/cmd/wardrelease/running"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/profile"
@@ -28,7 +29,7 @@ type buildFlags struct {
 	eventLog, measured, firmware  string
 	artefacts                     artefactFlags
 	out                           string
-	walk                          treeFlags
+	walk                          rootfs.TreeFlags
 	from                          []string
 	running                       running.Flags
 }
@@ -61,7 +62,7 @@ func newBuild() *cobra.Command {
 	b.artefacts.register(f)
 	f.StringArrayVar(&b.from, "update-from", nil, "releases from which this one may be installed, `RULE` version=V or index=N, N.., ..M or N..M, or both with a comma (repeatable; default: all that are not newer)")
 	f.StringVarP(&b.out, "output", "o", "", "write the manifest to `FILE`")
-	b.walk.register(f)
+	b.walk.Register(f)
 	b.running.Register(f)
 	for _, name := range []string{"version", "build-time", "output"} {
 		cmd.MarkFlagRequired(name)
@@ -142,14 +143,14 @@ func (b *buildFlags) boot(on board) (release.Boot, error) {
 
 // files makes or reads the file baseline.
 func (b *buildFlags) files() (release.Files, error) {
-	files := release.Files{Path: b.walk.path}
+	files := release.Files{Path: b.walk.Path}
 	if b.rootHash != "" {
 		if err := files.VerityRootHash.UnmarshalText([]byte(b.rootHash)); err != nil {
 			return files, fmt.Errorf("--verity-root-hash: %w", err)
 		}
 	}
 	if b.tree != "" {
-		text, sum, err := b.walk.build(b.tree)
+		text, sum, err := b.walk.Build(b.tree)
 		if err != nil {
 			return files, err
 		}

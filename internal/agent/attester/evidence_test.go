@@ -466,3 +466,35 @@ func TestQuotedDigest(t *testing.T) {
 		<-done
 	})
 }
+
+// A strange program's path stays on the device: the fleet gets what stands for it,
+// the list gives PCR 10 all the same, now and when it goes on from there, and the
+// program is a finding there too.
+//
+// Verifies: SR-110
+func TestEvidenceHidesPathsOfStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		s.config.Hide = func(string) string { return "/tmp/~0123456789ab" }
+		s.play(func(a *attester.Attester) {
+			const planted = "/tmp/JOHN_Q_PATIENT"
+			s.measure(appraisaltest.Program(planted))
+			nonce := []byte("n")
+			e := ask(t, a, attester.Question{Nonce: nonce})
+			r := s.fleet(e, nonce, nil)
+			wantVerdict(t, r, appraisal.Warning)
+			if bytes.Contains(e.IMA, []byte("PATIENT")) || len(r.Findings) != 1 || r.Findings[0].Code != finding.IMAUnknownFile || r.Findings[0].Path != "/tmp/~0123456789ab" {
+				t.Errorf("findings %+v; the list: %q", r.Findings, e.IMA)
+			}
+			s.measure(appraisaltest.Program("/usr/bin/pump"), appraisaltest.Program(planted+"2"))
+			next := ask(t, a, attester.Question{Nonce: nonce, Boot: "boot-1", List: r.Next.List})
+			if next.From.Entries == 0 {
+				t.Error("the list did not go on where the fleet stopped")
+			}
+			r = s.fleet(next, nonce, r.Next)
+			if len(r.Findings) == 0 || slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.Code == finding.IMAPCRDiffers }) {
+				t.Errorf("findings %+v", r.Findings)
+			}
+		})
+	})
+}

@@ -34,7 +34,8 @@ type Recorder interface {
 
 // Start says what the appraisal of the boot has covered already: the baseline
 // to compare with, nil while none can be trusted, and the number of entries that
-// were judged. It waits for the first appraisal and later tells the latest one.
+// were judged. It waits for the first appraisal and later tells the latest one. A
+// baseline that could not be read again is loaded anew before it is told again.
 type Start interface {
 	Judged(ctx context.Context) (files *baseline.Index, entries int, err error)
 }
@@ -73,9 +74,10 @@ func New(c Config) *Watch {
 	return &Watch{c: c, report: newReporter(c.Recorder, c.Log)}
 }
 
-// errBaseline ends the following because a baseline has come that was not there:
-// what was passed over is judged with it.
-var errBaseline = errors.New("there is a baseline now")
+// errBaseline ends the following because a baseline has come that was not there,
+// and what was passed over is judged with it; or because the one that was there
+// can no longer be read, or is another file now.
+var errBaseline = errors.New("the baseline has come or gone")
 
 // Run follows the list until ctx ends. A list that is not there or breaks off
 // is a condition, and is looked for again.
@@ -128,7 +130,7 @@ func (w *Watch) follow(ctx context.Context, from int) (int, error) {
 		w.c.Alive()
 		if w.files == nil && time.Since(asked) >= retryEvery {
 			asked = time.Now()
-			if files, entries, err := w.c.Start.Judged(ctx); err == nil && files != nil {
+			if files, entries, err := w.c.Start.Judged(ctx); err == nil && files != nil && files.Err() == nil {
 				w.files = files
 				return min(entries, from), errBaseline
 			}
@@ -160,6 +162,10 @@ func (w *Watch) take(ctx context.Context, list *securityfs.Follower, from int) e
 		}
 		if e.Index >= from {
 			w.judge(ctx, e)
+			if w.files != nil && w.files.Err() != nil {
+				w.files = nil // the appraisal loads it anew, and covers this entry
+				return errBaseline
+			}
 		}
 	}
 	return nil

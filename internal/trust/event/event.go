@@ -29,6 +29,13 @@ const (
 	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
 	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out
 	PostureChanged  = "ward.posture.changed"       // a claim about the device's own state is another one than before
+	AccessSession   = "ward.access.session"        // somebody logged in or out, or failed to
+	AccessPrivilege = "ward.access.privilege"      // somebody took other rights, or changed accounts
+	ServiceMode     = "ward.access.service-mode"   // service mode begins or ends
+	BreakGlass      = "ward.access.break-glass"    // emergency access, as a host application reports it
+	TherapyLease    = "ward.therapy.lease"         // heavy work waits for therapy from now on, or no longer
+	DeviceAttached  = "ward.device.attached"       // something was plugged in
+	DeviceDetached  = "ward.device.detached"       // something was taken away
 	Decommissioned  = "ward.device.decommissioned" // the last of a device's life
 )
 

@@ -177,7 +177,7 @@ func (d *Device) Verified(t testing.TB) *release.Verified {
 // Index is the index of the device's baseline.
 func (d *Device) Index(t testing.TB) *baseline.Index {
 	t.Helper()
-	x, err := baseline.LoadIndex(bytes.NewReader(d.Baseline), sha256.Sum256(d.Baseline))
+	x, err := baseline.LoadIndex(bytes.NewReader(d.Baseline), int64(len(d.Baseline)), sha256.Sum256(d.Baseline))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func KeyPEM(t testing.TB, key ed25519.PrivateKey) []byte {
 func Baseline(t testing.TB, programs ...Measured) []byte {
 	t.Helper()
 	programs = slices.Clone(programs)
-	slices.SortFunc(programs, func(a, b Measured) int { return baseline.Compare(a.Path, b.Path) })
+	slices.SortFunc(programs, func(a, b Measured) int { return baseline.ComparePaths(a.Path, b.Path) })
 	var out bytes.Buffer
 	w, err := baseline.NewWriter(&out)
 	if err != nil {

@@ -1,11 +1,14 @@
-package baseline
+package build
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
+
+	"ward/internal/trust/baseline"
 )
 
 // Owner says who owns a part of the tree.
@@ -16,14 +19,13 @@ type Owner struct {
 	Mode *uint16
 }
 
-// Owners is the table of owners for a tree that was staged without root. The
-// zero Owners gives everything to uid and gid 0.
+// Owners is the table of owners for a tree that was staged without root.
 type Owners struct {
 	table map[string]Owner
 }
 
 // maxOwnersLine bounds a line of an owners file: an escaped path and numbers.
-const maxOwnersLine = 4*maxPath + 64
+const maxOwnersLine = 4*4096 + 64
 
 // ParseOwners reads a table of owners: lines of "path uid gid" or "path uid gid
 // mode", the path absolute and escaped as in a baseline, the mode octal. Empty
@@ -60,26 +62,26 @@ func parseOwner(f []string) (string, Owner, error) {
 	if len(f) != 3 && len(f) != 4 {
 		return "", Owner{}, fmt.Errorf("%d fields, want path uid gid, or path uid gid mode", len(f))
 	}
-	path, err := unescape(f[0])
+	path, err := baseline.Unescape(f[0])
 	if err != nil {
 		return "", Owner{}, err
 	}
-	if err := checkPath(path); err != nil {
+	if err := baseline.CheckPath(path); err != nil {
 		return "", Owner{}, err
 	}
-	uid, err := decimal(f[1], 32)
+	uid, err := id(f[1])
 	if err != nil {
 		return "", Owner{}, fmt.Errorf("uid: %w", err)
 	}
-	gid, err := decimal(f[2], 32)
+	gid, err := id(f[2])
 	if err != nil {
 		return "", Owner{}, fmt.Errorf("gid: %w", err)
 	}
-	owner := Owner{UID: uint32(uid), GID: uint32(gid)}
+	owner := Owner{UID: uid, GID: gid}
 	if len(f) == 4 {
 		m, err := strconv.ParseUint(f[3], 8, 12)
 		if err != nil {
-			return "", Owner{}, fmt.Errorf("mode %q: want octal digits, at most 7777", shorten(f[3]))
+			return "", Owner{}, fmt.Errorf("mode %.80q: want octal digits, at most 7777", f[3])
 		}
 		mode := uint16(m)
 		owner.Mode = &mode
@@ -87,29 +89,30 @@ func parseOwner(f []string) (string, Owner, error) {
 	return path, owner, nil
 }
 
-// of returns the owner of a path by the longest prefix of whole components.
-func (o *Owners) of(path string) Owner {
-	if o == nil || len(o.table) == 0 {
-		return Owner{}
+// id reads a user's or group's number.
+func id(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || len(s) > 1 && s[0] == '0' {
+		return 0, errors.New("want a decimal number of at most 32 bits")
 	}
-	if owner, ok := o.table[path]; ok {
-		return owner
-	}
-	for p := path; p != "/"; {
-		p = parent(p)
-		if owner, ok := o.table[p]; ok {
-			owner.Mode = nil
-			return owner
-		}
-	}
-	return Owner{}
+	return uint32(n), nil
 }
 
-// parent is the folder of an absolute path; that of "/" is "/".
-func parent(p string) string {
-	i := strings.LastIndexByte(p, '/')
-	if i <= 0 {
-		return "/"
+// of returns the owner of a path by the longest prefix of whole components;
+// false where the table has none.
+func (o *Owners) of(path string) (Owner, bool) {
+	if o == nil {
+		return Owner{}, false
 	}
-	return p[:i]
+	if owner, ok := o.table[path]; ok {
+		return owner, true
+	}
+	for p := path; p != "/"; {
+		p = baseline.Parent(p)
+		if owner, ok := o.table[p]; ok {
+			owner.Mode = nil
+			return owner, true
+		}
+	}
+	return Owner{}, false
 }
