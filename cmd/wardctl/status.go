@@ -97,6 +97,11 @@ func printStatus(w io.Writer, s localapi.Status) {
 	printVolumes(w, s.Volumes)
 	printAccess(w, s.Access, s.Devices)
 	printRoles(w, s.Roles)
+	label := "Blind"
+	for _, what := range s.Blind {
+		console.Row(w, label, "%s", what)
+		label = ""
+	}
 }
 
 func claims(tiers map[string]string) string {

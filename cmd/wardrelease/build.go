@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/cmd/wardrelease/disk"
+	"ward/cmd/wardrelease/rootfs"
+	"ward/cmd/wardrelease/running"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/profile"
 	"ward/internal/trust/release"
@@ -27,8 +29,9 @@ type buildFlags struct {
 	eventLog, measured, firmware  string
 	artefacts                     artefactFlags
 	out                           string
-	walk                          treeFlags
+	walk                          rootfs.TreeFlags
 	from                          []string
+	running                       running.Flags
 }
 
 func newBuild() *cobra.Command {
@@ -59,7 +62,9 @@ func newBuild() *cobra.Command {
 	b.artefacts.register(f)
 	f.StringArrayVar(&b.from, "update-from", nil, "releases from which this one may be installed, `RULE` version=V or index=N, N.., ..M or N..M, or both with a comma (repeatable; default: all that are not newer)")
 	f.StringVarP(&b.out, "output", "o", "", "write the manifest to `FILE`")
-	b.walk.register(f)
+	b.walk.Register(f)
+	b.walk.SBOM.RegisterPath(f)
+	b.running.Register(f)
 	for _, name := range []string{"version", "build-time", "output"} {
 		cmd.MarkFlagRequired(name)
 	}
@@ -95,6 +100,10 @@ func (b *buildFlags) run(stdout io.Writer) error {
 	if m.Files, err = b.files(); err != nil {
 		return err
 	}
+	m.SBOM = b.walk.Bill.Manifest()
+	if m.Posture, m.Watch, err = b.running.Read(on.running, m.Files.VerityRootHash); err != nil {
+		return err
+	}
 	payload, err := release.Encode(m)
 	if err != nil {
 		return err
@@ -103,8 +112,8 @@ func (b *buildFlags) run(stdout io.Writer) error {
 		return err
 	}
 	n := judged(m.Boot)
-	fmt.Fprintf(stdout, "manifest of %s %s on %s: %d registers judged, %d recorded, baseline %s\n",
-		m.Product, m.Version, m.Board, n, len(m.Boot.PCRs)-n, m.Files.Digest)
+	fmt.Fprintf(stdout, "manifest of %s %s on %s: %d registers judged, %d recorded, baseline %s\n%s",
+		m.Product, m.Version, m.Board, n, len(m.Boot.PCRs)-n, m.Files.Digest, b.walk.Bill.Line())
 	return nil
 }
 
@@ -136,19 +145,23 @@ func (b *buildFlags) boot(on board) (release.Boot, error) {
 
 // files makes or reads the file baseline.
 func (b *buildFlags) files() (release.Files, error) {
-	files := release.Files{Path: b.walk.path}
+	files := release.Files{Path: b.walk.Path}
 	if b.rootHash != "" {
 		if err := files.VerityRootHash.UnmarshalText([]byte(b.rootHash)); err != nil {
 			return files, fmt.Errorf("--verity-root-hash: %w", err)
 		}
 	}
 	if b.tree != "" {
-		text, sum, err := b.walk.build(b.tree)
+		text, sum, err := b.walk.Build(b.tree)
 		if err != nil {
 			return files, err
 		}
 		files.Digest = sum.Digest
 		return files, disk.Write(b.baselineOut, text)
+	}
+	var err error
+	if b.walk.Bill, err = b.walk.SBOM.Open(""); err != nil {
+		return files, err
 	}
 	f, err := os.Open(b.baselineIn)
 	if err != nil {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
@@ -25,7 +27,8 @@ func TestMain(m *testing.M) {
 // registers that tpm2_eventlog computes from it (boot.pcrs.json), the log and
 // registers of the virtual device (golden.bin, golden.pcrs.json) and its board
 // profile (board.toml), and kernel images: unified (image.efi), signed by a key
-// in a signature list (signed.efi, db.esl), and plain (plain.efi).
+// in a signature list (signed.efi, db.esl), and plain (plain.efi); and an archive of
+// files as only root can make them (attributes.tar).
 func TestScripts(t *testing.T) {
 	files := map[string]string{
 		"boot.bin":       "../../internal/trust/profile/testdata/arch-linux-workstation.bin",
@@ -50,6 +53,9 @@ func TestScripts(t *testing.T) {
 				if made[name], err = petest.Sign(unsigned, key, cert); err != nil {
 					return err
 				}
+			}
+			if made["attributes.tar"], err = attributesTar(); err != nil {
+				return err
 			}
 			for name, b := range made {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), b, 0o644); err != nil {
@@ -85,4 +91,25 @@ func TestScripts(t *testing.T) {
 func cut(ts *testscript.TestScript, _ bool, args []string) {
 	b := ts.ReadFile(args[0])
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(b[:len(b)/2]), 0o644))
+}
+
+// attributesTar is an archive with what a test without root cannot put into a
+// folder: owners, capabilities, a device, a name that is not UTF-8.
+func attributesTar() ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []tar.Header{
+		{Typeflag: tar.TypeReg, Name: "./ping", Mode: 0o755, Size: 4, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00 \x00\x00"}},
+		{Typeflag: tar.TypeReg, Name: "./odd\n\xff", Mode: 0o640, Uid: 7, Gid: 8, Format: tar.FormatGNU},
+		{Typeflag: tar.TypeChar, Name: "./null", Mode: 0o666, Devmajor: 1, Devminor: 3},
+	} {
+		if err := w.WriteHeader(&h); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(bytes.Repeat([]byte("x"), int(h.Size))); err != nil {
+			return nil, err
+		}
+	}
+	err := w.Close()
+	return b.Bytes(), err
 }

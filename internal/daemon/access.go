@@ -17,7 +17,6 @@ import (
 	"ward/internal/agent/hotplug"
 	"ward/internal/agent/lease"
 	"ward/internal/agent/localapi"
-	"ward/internal/device/audit"
 	"ward/internal/device/bootclock"
 	"ward/internal/device/statefile"
 	"ward/internal/device/uevent"
@@ -33,9 +32,6 @@ type people struct {
 	leases  *lease.Leases
 	devices *hotplug.Watch
 }
-
-// hear opens what needs a privilege that is given up afterwards.
-func (d *daemon) hear() { d.audit, d.deaf = audit.Open() }
 
 // assembleAccess makes the roles about who works on the device and what is plugged in.
 func (d *daemon) assembleAccess(boot *bootState) *people {
@@ -54,15 +50,15 @@ func (d *daemon) assembleAccess(boot *bootState) *people {
 		}),
 	}
 	c := access.Config{
-		Missing: d.deaf, Root: os.DirFS("/"), Boot: d.boot, State: state("logins.json"), Hide: hide, Recorder: d.recorder, Alive: d.alive("access"), Log: d.log.With("role", "access"),
+		Missing: d.early.Unheard, Root: os.DirFS("/"), Boot: d.boot, State: state("logins.json"), Hide: hide, Recorder: d.recorder, Alive: d.alive("access"), Log: d.log.With("role", "access"),
 	}
-	if d.audit != nil {
-		c.Audit = d.audit
+	if d.early.Audit != nil {
+		c.Audit = d.early.Audit
 	}
 	p.logins = access.New(c)
 	p.devices = hotplug.New(hotplug.Config{
 		Open: func() (hotplug.Source, error) { return uevent.Open() }, SysFS: os.DirFS(d.config.Paths.SysFS), Policy: boot.watched, Service: p.service,
-		Now: bootclock.Now, Hide: hide, First: boot.told.First, Recorder: d.recorder, Alive: d.alive("hotplug"), Log: d.log.With("role", "hotplug"),
+		Now: bootclock.Now, Hide: hide, First: boot.told.First, Hint: boot.look, Recorder: d.recorder, Alive: d.alive("hotplug"), Log: d.log.With("role", "hotplug"),
 	})
 	d.add("service-mode", fastBound, p.service.Run)
 	d.add("break-glass", fastBound, p.glass.Run)

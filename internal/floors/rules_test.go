@@ -52,13 +52,16 @@ var arrows = map[string][]string{
 	"format/userlog":   {"format/pcr"},
 	"trust/event":      {"trust/finding"},
 	// a manifest holds what it demands of Secure Boot and of the running device, and what the policy key signed for it
-	"trust/release":    {"trust/baseline", "trust/secureboot", "trust/policy", "trust/posture", "trust/watch"},
-	"trust/posture":    {"trust/finding"},                                   // what is not as the release expects is a finding
+	"trust/release": {"trust/baseline", "trust/secureboot", "trust/policy", "trust/posture", "trust/watch"},
+	"trust/posture": {"trust/finding"}, // what is not as the release expects is a finding
+	// what a device says of its posture is part of its evidence
+	"trust/evidence":   {"trust/posture"},
 	"trust/enrolment":  {"trust/credential", "trust/policy", "trust/event"}, // the TPM proves itself by a credential, a service key by its policy; events name devices
 	"trust/secureboot": {"trust/finding"},
 	"trust/serverauth": {"trust/finding"}, // every refusal of a server is a finding with one cause
+	"trust/baseline":   {"trust/finding"}, // what differs from the release is a finding
 	// what build hosts learn and predict is apart from what devices read
-	"trust/profile":   {"trust/release", "trust/secureboot"},
+	"trust/profile":   {"trust/release", "trust/secureboot", "trust/posture"},
 	"trust/measured":  {"trust/baseline", "trust/finding"}, // one judge of the IMA list, for the appraisal and for who watches it grow
 	"trust/appraisal": {"trust/*"},
 	// what the fleet says of a device is what the appraisal decided, in its words
@@ -70,7 +73,9 @@ var arrows = map[string][]string{
 	"fleet/registrar": {"fleet/register", "fleet/issue"},
 	"daemon":          {"config"},
 	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":             {"*"},
+	// what a table of the device mapper says is read in one place and told as posture in another
+	"device/posture": {"device/dm"},
+	"lab":            {"*"},
 	// the counters' names are those of the policies, the TPM's clock is the quotes'; a judgement is a finding
 	"trust/checkpoint": {"trust/policy", "trust/quote", "trust/event", "trust/finding"},
 	// a volume that did not open is a finding

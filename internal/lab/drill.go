@@ -19,21 +19,10 @@ import (
 )
 
 // Drill is one attack on the device, or one change of it, with what must be seen.
-type Drill struct {
-	Name  string
-	Title string
-	Demo  bool // played by the demonstration, too
-	// Run attacks the device of the stage and returns what the fleet saw. An
-	// error means that the attack was not seen as it must be.
-	Run func(ctx context.Context, s *stage.Stage) (Outcome, error)
-}
+type Drill = stage.Drill
 
 // Outcome is a line of the closing table.
-type Outcome struct {
-	Attack string
-	Seen   string        // what the fleet saw
-	After  time.Duration // from the attack to the fleet's receipt of it
-}
+type Outcome = stage.Outcome
 
 // Drills are the drills, those of the demonstration in the order in which it
 // plays them.

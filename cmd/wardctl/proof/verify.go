@@ -158,7 +158,7 @@ func (f *verifyFlags) openBaseline(cmd *cobra.Command, r *release.Verified) (*ba
 	if err != nil {
 		return nil, err
 	}
-	index, err := baseline.LoadIndex(bytes.NewReader(b), r.Manifest().Files.Digest)
+	index, err := baseline.LoadIndex(bytes.NewReader(b), int64(len(b)), r.Manifest().Files.Digest)
 	if err != nil {
 		return nil, console.Unreadable(f.baseline, err)
 	}

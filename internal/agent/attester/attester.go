@@ -21,6 +21,7 @@ import (
 	"ward/internal/trust/event"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/posture"
 	"ward/internal/trust/quote"
 	"ward/internal/trust/release"
 )
@@ -57,6 +58,11 @@ type Config struct {
 
 	// Head is the head of the journal, which quotes sign; nil: there is no journal.
 	Head func() evidence.Record
+	// Posture is what was last read of the device's state beside its files, and
+	// Running the set of components that have run since boot, at most
+	// evidence.MaxRunning bytes; the quotes sign a digest of both. nil: nothing is told.
+	Posture func() []posture.Claim
+	Running func() []byte
 	// State is the file that keeps what the first verdict of a boot established,
 	// for the daemon's next start in the same boot; empty: nothing is kept.
 	State string
@@ -69,6 +75,9 @@ type Config struct {
 	// First says whether an incident about a subject was not told in this boot yet,
 	// by anybody, and that it is told now; nil: it is asked of this run alone.
 	First func(ctx context.Context, subject string, f finding.Finding) bool
+	// Hide gives what stands for the path of a file that is in no release, wherever
+	// it leaves the device; nil: the path itself.
+	Hide  func(path string) string
 	Alive func() // called at least every 5 seconds
 	Log   *slog.Logger
 }
@@ -179,7 +188,8 @@ func (a *Attester) Judged(ctx context.Context) (Snapshot, error) {
 
 // Run appraises the boot and records the outcome. While something could not be
 // judged it tries again with a growing delay and records what changes; then it
-// stays until ctx ends.
+// stays until ctx ends, or until somebody finds that the baseline is not what it
+// was: then all is looked at anew.
 func (a *Attester) Run(ctx context.Context) error {
 	retry := firstRetry
 	for ctx.Err() == nil {
@@ -221,7 +231,8 @@ func (a *Attester) publish(s Snapshot) {
 	}
 }
 
-// pause waits, for ever when d is negative, and says that it is alive.
+// pause waits, for ever when d is negative, and says that it is alive. It ends
+// early when the baseline could not be read again.
 func (a *Attester) pause(ctx context.Context, d time.Duration) {
 	var end <-chan time.Time
 	if d >= 0 {
@@ -239,6 +250,9 @@ func (a *Attester) pause(ctx context.Context, d time.Duration) {
 			return
 		case <-tick.C:
 			a.config.Alive()
+			if s, _ := a.Latest(); s.Baseline != nil && s.Baseline.Err() != nil {
+				return
+			}
 		}
 	}
 }
@@ -266,6 +280,10 @@ func (a *Attester) appraise(ctx context.Context) Snapshot {
 		}
 	}
 	s.TPM, s.again, s.Quoted = c.tpm, c.again, quotedDigest(c.evidence, s.Release)
+	if s.Baseline != nil && s.Baseline.Err() != nil {
+		found = append(found, baselineFault(a.config.Baseline, s.Baseline.Err())) // it was whole a moment ago
+		s.Baseline = nil
+	}
 	s.Result.Findings = append(found, s.Result.Findings...)
 	s.At, s.Took = time.Now(), time.Since(began)-s.TPM
 	a.keep(s.Result.Next)

@@ -24,6 +24,7 @@ import (
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/appraisal/appraisaltest"
+	"ward/internal/trust/baseline"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/quote"
@@ -338,6 +339,54 @@ func TestTPMThatComesLate(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A baseline that is exchanged after it was loaded is told as soon as somebody
+// reads it again, and the right one is taken when it is back.
+//
+// Verifies: SR-076
+func TestBaselineExchangedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		s.play(func(a *attester.Attester) {
+			s.journal.take()
+			s.write(s.config.Baseline, bytes.ToUpper(s.device.Baseline))
+			pass(time.Hour)
+			if got := said(t, s.journal.take()); got != nil {
+				t.Fatalf("nobody read it, recorded %q", got)
+			}
+			before, _ := a.Latest()
+			r, err := before.Baseline.Entries()
+			if err == nil {
+				_, err = r.Next()
+			}
+			if !errors.Is(err, baseline.ErrDigest) || !errors.Is(before.Baseline.Err(), baseline.ErrDigest) {
+				t.Fatalf("read again: %v", err)
+			}
+			pass(10 * time.Second)
+			if got, want := said(t, s.journal.take()), []string{"raised boot.baseline-differs", "raised ima.not-judged ima", "verdict none"}; !slices.Equal(sorted(got), want) {
+				t.Errorf("recorded %q, want %q", got, want)
+			}
+			if latest, _ := a.Latest(); latest.Baseline != nil {
+				t.Error("there is still a baseline")
+			}
+			s.write(s.config.Baseline, s.device.Baseline)
+			pass(time.Hour)
+			if latest, _ := a.Latest(); latest.Baseline == nil || latest.Baseline.Err() != nil || latest.Result.Verdict != appraisal.Affirming {
+				t.Errorf("the baseline is back: %+v", latest.Result)
+			}
+		})
+	})
+}
+
+func sorted(lines []string) []string {
+	for i, line := range lines { // the finding's subject is a path of this test's
+		if strings.HasPrefix(line, "raised boot.baseline-differs") {
+			lines[i] = "raised boot.baseline-differs"
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 // Without a baseline the rounds go on; a violation is told once.

@@ -56,23 +56,42 @@ func releaseCode(manifest []byte, err error) finding.Code {
 
 // LoadBaseline loads the file baseline that a verified release names: nil with
 // boot.baseline-missing when it cannot be read, with boot.baseline-differs when
-// it is another one, and nil alone when there is no release.
+// it is another one, and nil alone when there is no release. The index reads the
+// file again when it is asked.
 func LoadBaseline(file string, r *release.Verified) (*baseline.Index, []finding.Finding) {
 	if r == nil {
 		return nil, nil
 	}
-	f, err := os.Open(file)
+	info, err := os.Stat(file)
 	if err != nil {
-		return nil, []finding.Finding{finding.New(finding.BaselineMissing, err.Error()).On(file)}
+		return nil, []finding.Finding{baselineFault(file, err)}
 	}
-	defer f.Close()
-	index, err := baseline.LoadIndex(f, r.Manifest().Files.Digest)
+	index, err := baseline.LoadIndex(again(file), info.Size(), r.Manifest().Files.Digest)
 	if err != nil {
-		code := finding.BaselineMissing
-		if errors.Is(err, baseline.ErrDigest) {
-			code = finding.BaselineDiffers
-		}
-		return nil, []finding.Finding{finding.New(code, fmt.Sprintf("%s: %v", file, err)).On(file)}
+		return nil, []finding.Finding{baselineFault(file, err)}
 	}
 	return index, nil
+}
+
+// baselineFault is the finding about a baseline that is not there, cannot be read,
+// or is not the release's, be it from the beginning or later.
+func baselineFault(file string, err error) finding.Finding {
+	code := finding.BaselineMissing
+	if errors.Is(err, baseline.ErrDigest) {
+		code = finding.BaselineDiffers
+	}
+	return finding.New(code, fmt.Sprintf("%s: %v", file, err)).On(file)
+}
+
+// again is a file that is opened for each read: an index is shared, and nobody
+// knows when the last one who asks it is done.
+type again string
+
+func (a again) ReadAt(p []byte, offset int64) (int, error) {
+	f, err := os.Open(string(a))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.ReadAt(p, offset)
 }

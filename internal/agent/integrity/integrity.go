@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"time"
 
 	"ward/internal/device/securityfs"
@@ -34,7 +35,8 @@ type Recorder interface {
 
 // Start says what the appraisal of the boot has covered already: the baseline
 // to compare with, nil while none can be trusted, and the number of entries that
-// were judged. It waits for the first appraisal and later tells the latest one.
+// were judged. It waits for the first appraisal and later tells the latest one. A
+// baseline that could not be read again is loaded anew before it is told again.
 type Start interface {
 	Judged(ctx context.Context) (files *baseline.Index, entries int, err error)
 }
@@ -48,6 +50,9 @@ type Config struct {
 	// First says whether an incident about a subject was not told in this boot yet,
 	// by anybody, and that it is told now; nil: it is asked of this run alone.
 	First func(ctx context.Context, subject string, f finding.Finding) bool
+	// Ran takes every file of the release that the kernel measured, at its path as the
+	// kernel gives it and with the SHA-256 of its content; nil: nobody asks.
+	Ran   func(path string, sum [32]byte)
 	Alive func() // called at every look
 	Log   *slog.Logger
 }
@@ -67,15 +72,19 @@ func New(c Config) *Watch {
 	if c.Alive == nil {
 		c.Alive = func() {}
 	}
+	if c.Ran == nil {
+		c.Ran = func(string, [32]byte) {}
+	}
 	if c.Poll <= 0 {
 		c.Poll = defaultPoll
 	}
 	return &Watch{c: c, report: newReporter(c.Recorder, c.Log)}
 }
 
-// errBaseline ends the following because a baseline has come that was not there:
-// what was passed over is judged with it.
-var errBaseline = errors.New("there is a baseline now")
+// errBaseline ends the following because a baseline has come that was not there,
+// and what was passed over is judged with it; or because the one that was there
+// can no longer be read, or is another file now.
+var errBaseline = errors.New("the baseline has come or gone")
 
 // Run follows the list until ctx ends. A list that is not there or breaks off
 // is a condition, and is looked for again.
@@ -128,7 +137,7 @@ func (w *Watch) follow(ctx context.Context, from int) (int, error) {
 		w.c.Alive()
 		if w.files == nil && time.Since(asked) >= retryEvery {
 			asked = time.Now()
-			if files, entries, err := w.c.Start.Judged(ctx); err == nil && files != nil {
+			if files, entries, err := w.c.Start.Judged(ctx); err == nil && files != nil && files.Err() == nil {
 				w.files = files
 				return min(entries, from), errBaseline
 			}
@@ -160,14 +169,22 @@ func (w *Watch) take(ctx context.Context, list *securityfs.Follower, from int) e
 		}
 		if e.Index >= from {
 			w.judge(ctx, e)
+			if w.files != nil && w.files.Err() != nil {
+				w.files = nil // the appraisal loads it anew, and covers this entry
+				return errBaseline
+			}
 		}
 	}
 	return nil
 }
 
-// judge reports an entry that is not of the release.
+// judge reports an entry that is not of the release, and hands on one that is.
 func (w *Watch) judge(ctx context.Context, e ima.Entry) {
 	switch standing, f := measured.JudgeEntry(e, w.files); standing {
+	case measured.Known:
+		if sum, ok := measured.Content(e); ok {
+			w.c.Ran(strings.Clone(e.Path), sum)
+		}
 	case measured.Unknown, measured.Changed, measured.Violated:
 		if w.c.First == nil || w.c.First(ctx, f.Path, f) {
 			w.report.incident(ctx, f)

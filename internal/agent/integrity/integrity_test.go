@@ -1,10 +1,12 @@
 package integrity_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -229,6 +231,44 @@ func TestNoBaseline(t *testing.T) {
 		s.start.set(files, 3)
 		pass(10 * time.Second)
 		want(t, s, "cleared ima.not-judged ima", "incident ima.unknown-file /tmp/x")
+	})
+}
+
+// spoiled is a file that can be read while it is verified, and not afterwards.
+type spoiled struct {
+	*bytes.Reader
+	now bool
+}
+
+func (s *spoiled) ReadAt(p []byte, offset int64) (int, error) {
+	if s.now {
+		return 0, io.ErrClosedPipe
+	}
+	return s.Reader.ReadAt(p, offset)
+}
+
+// A baseline that cannot be read again is none; when it was loaded anew, what was
+// passed over is judged.
+//
+// Verifies: SR-076
+func TestBaselineThatIsSpoiledLater(t *testing.T) {
+	var whole *baseline.Index
+	play(t, func(s *scene) {
+		whole = s.start.files
+		file := &spoiled{Reader: bytes.NewReader(s.device.Baseline)}
+		index, err := baseline.LoadIndex(file, int64(len(s.device.Baseline)), sha256.Sum256(s.device.Baseline))
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.now = true
+		s.start.set(index, 3)
+	}, func(s *scene) {
+		s.kernel.Measure(appraisaltest.Program("/tmp/x"), appraisaltest.Program("/tmp/y"))
+		pass(time.Minute)
+		want(t, s, "raised ima.not-judged ima")
+		s.start.set(whole, 3)
+		pass(10 * time.Second)
+		want(t, s, "cleared ima.not-judged ima", "incident ima.unknown-file /tmp/x", "incident ima.unknown-file /tmp/y")
 	})
 }
 

@@ -78,7 +78,7 @@ func (all Releases) addBaseline(file string) error {
 			continue
 		}
 		if index == nil {
-			if index, err = baseline.LoadIndex(bytes.NewReader(b), digest); err != nil {
+			if index, err = baseline.LoadIndex(bytes.NewReader(b), int64(len(b)), digest); err != nil {
 				return fmt.Errorf("read baseline %s: %w", file, err)
 			}
 		}

@@ -30,6 +30,11 @@ type Board struct {
 	Partitions []Partition `toml:"partition"`
 	PCRs       []PCR       `toml:"pcr"`
 	Budget     Budget      `toml:"budget"`
+
+	// What the release expects of the running system and how it is watched, which
+	// wardrelease reads and checks.
+	Posture map[string]any `toml:"posture"`
+	Watch   map[string]any `toml:"watch"`
 }
 
 // Firmware names the firmware's files as distributions install them.

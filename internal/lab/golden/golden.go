@@ -21,7 +21,7 @@ import (
 	"ward/internal/lab/disk"
 	"ward/internal/lab/image"
 	"ward/internal/trust/appraisal"
-	"ward/internal/trust/baseline"
+	"ward/internal/trust/baseline/build"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/profile"
 	"ward/internal/trust/release"
@@ -39,7 +39,7 @@ const (
 // Baseline makes the file baseline of a staged root tree.
 func Baseline(tree string) ([]byte, error) {
 	var b bytes.Buffer
-	if _, err := baseline.Build(&b, os.DirFS(tree), baseline.Options{Exclude: []string{BaselineFile}}); err != nil {
+	if _, err := build.Tree(&b, os.DirFS(tree), build.Options{Self: BaselineFile}); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

@@ -81,6 +81,8 @@ func runtimeFindings(res *Result, e evidence.Evidence, list io.Reader, truncated
 	switch {
 	case files == nil:
 		findings = append(findings, finding.New(finding.IMANotJudged, "there is no trusted file baseline to compare the list with"))
+	case files.Err() != nil:
+		findings = append(findings, finding.New(finding.IMANotJudged, fmt.Sprintf("%d entries: %v", sum.Unjudged, files.Err())))
 	case sum.Unjudged > 0:
 		findings = append(findings, finding.New(finding.IMANotJudged, fmt.Sprintf("%d entries hold no %s digest of a file's content", sum.Unjudged, measured.BaselineDigest)))
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"slices"
 	"testing"
 
@@ -11,7 +12,10 @@ import (
 	"ward/internal/format/pcr"
 	"ward/internal/trust/appraisal"
 	"ward/internal/trust/appraisal/appraisaltest"
+	"ward/internal/trust/baseline"
+	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/measured"
 	"ward/internal/trust/release"
 )
 
@@ -267,5 +271,79 @@ func TestFilesOfTheListAndTheBaseline(t *testing.T) {
 		if len(c.want) > 0 && r.Findings[0].Path != c.entry.Path {
 			t.Errorf("%s: path %q", name, r.Findings[0].Path)
 		}
+	}
+}
+
+// A file that the release lets change is known by its path, unless it is a
+// program.
+//
+// Verifies: SR-077
+func TestMutableFilesOfTheList(t *testing.T) {
+	var text bytes.Buffer
+	w, err := baseline.NewWriter(&text)
+	for _, e := range []baseline.Entry{
+		{Path: "/etc/state", Flags: baseline.Config | baseline.Mutable},
+		{Path: "/run/pid", Flags: baseline.Volatile},
+		{Path: "/usr/bin/tool", Flags: baseline.Exec | baseline.Mutable},
+		{Path: "/usr/share/table"},
+	} {
+		e.Type, e.SHA256 = baseline.File, sha256.Sum256([]byte(e.Path))
+		if err == nil {
+			err = w.Write(e)
+		}
+	}
+	if err == nil {
+		_, err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := baseline.LoadIndex(bytes.NewReader(text.Bytes()), int64(text.Len()), sha256.Sum256(text.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]measured.Standing{
+		"/etc/state": measured.Known, "/run/pid": measured.Known, "/usr/bin/tool": measured.Changed, "/usr/share/table": measured.Changed,
+	} {
+		e := ima.Entry{Path: path, Template: "ima-ng"}
+		other := sha256.Sum256([]byte("other"))
+		e.Digest.Algorithm, e.Digest.Digest = measured.BaselineDigest, other[:]
+		if got, _ := measured.JudgeEntry(e, index); got != want {
+			t.Errorf("%s: standing %d, want %d", path, got, want)
+		}
+	}
+}
+
+// spoiled is a file that can be read while it is verified, and not afterwards.
+type spoiled struct {
+	*bytes.Reader
+	now bool
+}
+
+func (s *spoiled) ReadAt(p []byte, offset int64) (int, error) {
+	if s.now {
+		return 0, io.ErrClosedPipe
+	}
+	return s.Reader.ReadAt(p, offset)
+}
+
+// A baseline that cannot be read again gives neither a pass nor an alarm about
+// the files.
+//
+// Verifies: SR-076
+func TestBaselineThatIsSpoiledLater(t *testing.T) {
+	for _, path := range []string{"/usr/bin/pump", "/tmp/stranger"} {
+		d := appraisaltest.New(t)
+		d.SetList(t, appraisaltest.Program(path))
+		file := &spoiled{Reader: bytes.NewReader(d.Baseline)}
+		index, err := baseline.LoadIndex(file, int64(len(d.Baseline)), sha256.Sum256(d.Baseline))
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.now = true
+		p := d.Policy(t)
+		p.Baseline = index
+		r := appraisal.Appraise(d.Quoted(t, nil, evidence.Record{}), d.Verified(t), p, now)
+		wantVerdict(t, r, appraisal.None, finding.IMANotJudged)
 	}
 }

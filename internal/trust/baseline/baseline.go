@@ -1,20 +1,24 @@
 // Package baseline holds the file baseline of a release: what every file,
 // folder, link and device of the root file system is, as a text that streams in
 // constant memory. Its first line names the format; each further line is one
-// entry of eight fields with one space between them:
+// entry of eleven fields with one space between them:
 //
-//	ward-baseline 1
-//	type mode uid gid size content flags component path
+//	ward-baseline 2
+//	type mode uid gid size content verity xattrs flags component path
 //
 // in which type is a letter as find(1) prints it; mode is four octal digits;
 // content is the SHA-256 of a regular file (FIPS 180-4), the target of a link,
-// or major:minor of a device; flags are words joined by commas; component names
-// the entry of the SBOM. Fields without a value hold "-". Bytes that are no
+// or major:minor of a device; verity is the digest of a file that has fs-verity
+// (Documentation/filesystems/fsverity.rst); xattrs are the security attributes,
+// file capabilities among them (xattr(7)), as name=hexadecimal, sorted by name
+// and joined by commas; flags are words joined by commas; component names the
+// entry of the SBOM. Fields without a value hold "-". Bytes that are no
 // printable ASCII, the space and the backslash are written as a backslash and
 // three octal digits, as in mtree(5) and /proc/mounts, so that any file name
 // is one field. Entries are sorted by path, component by component, which is
-// the order of a walk of the tree: a device compares the two in one pass. Every
-// value has one spelling. The baseline's digest is the SHA-256 of the file.
+// the order of a walk of the tree: package diff holds the two against each other in
+// one pass. Every value has one spelling. The baseline's digest is the SHA-256
+// of the file.
 package baseline
 
 import (
@@ -31,19 +35,20 @@ const (
 	// maxComponent bounds the name of an SBOM component.
 	maxComponent = 256
 	// maxLine holds a path and a link target, each byte of them escaped to
-	// four, with 512 bytes for the other fields and maxComponent escaped.
-	maxLine = 2*4*maxPath + 4*maxComponent + 512
+	// four, the security attributes, and 512 bytes for the other fields with
+	// maxComponent escaped.
+	maxLine = 2*4*maxPath + maxXattrs + 4*maxComponent + 512
 	// MaxEntries bounds the entries of a baseline. A Debian desktop has about
 	// 300,000 files, a device image 2,000 to 20,000.
 	MaxEntries = 1 << 20
 )
 
 // header is the first line.
-const header = "ward-baseline 1"
+const header = "ward-baseline 2"
 
 var (
 	// ErrHeader: the text does not begin as a baseline does.
-	ErrHeader = errors.New("not a file baseline of version 1")
+	ErrHeader = errors.New("not a file baseline of version 2")
 	// ErrDigest: the text is not the one whose digest was asked for.
 	ErrDigest = errors.New("the file baseline has another digest")
 )
@@ -124,17 +129,23 @@ type Entry struct {
 	UID, GID  uint32
 	Size      int64    // bytes of a regular file, else 0
 	SHA256    [32]byte // of a regular file's content, else zero
+	Verity    [32]byte // fs-verity digest of a regular file that has one, else zero
+	Xattrs    Xattrs   // security attributes
 	Link      string   // of a symbolic link, else empty
 	Device    Device   // of a device, else zero
 	Flags     Flags
 	Component string // of the SBOM, may be empty
+
+	// Vouched says on a device that the content was not read because dm-verity
+	// vouches for it. It has no place in a text.
+	Vouched bool
 }
 
-// Compare orders paths as a walk of the tree meets them: "/" stands before
+// ComparePaths orders paths as a walk of the tree meets them: "/" stands before
 // every other byte.
-func Compare(a, b string) int { return compare(a, b) }
+func ComparePaths(a, b string) int { return comparePaths(a, b) }
 
-func compare[A, B string | []byte](a A, b B) int {
+func comparePaths[A, B string | []byte](a A, b B) int {
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {
 			return cmp.Compare(rank(a[i]), rank(b[i]))
@@ -152,7 +163,7 @@ func rank(c byte) byte {
 
 // check finds what has no spelling in the format.
 func (e *Entry) check() error {
-	if err := checkPath(e.Path); err != nil {
+	if err := CheckPath(e.Path); err != nil {
 		return err
 	}
 	if e.Mode > 0o7777 {
@@ -164,7 +175,13 @@ func (e *Entry) check() error {
 	if e.Flags >= Volatile<<1 {
 		return fmt.Errorf("flags %#x: unknown", uint8(e.Flags))
 	}
-	if e.Type != File && (e.Size != 0 || e.SHA256 != [32]byte{}) || e.Size < 0 {
+	if e.Vouched {
+		return errors.New("content that was not read")
+	}
+	if err := e.Xattrs.check(); err != nil {
+		return err
+	}
+	if e.Type != File && (e.Size != 0 || e.SHA256 != [32]byte{} || e.Verity != [32]byte{}) || e.Size < 0 {
 		return fmt.Errorf("type %c with size %d or a digest", e.Type, e.Size)
 	}
 	if e.Type != Symlink && e.Link != "" {
@@ -185,7 +202,9 @@ func (e *Entry) check() error {
 	return fmt.Errorf("type %q: want one of f d l c b p s", rune(e.Type))
 }
 
-func checkPath(p string) error {
+// CheckPath finds what is no path of an entry: it wants an absolute, clean one
+// without NUL.
+func CheckPath(p string) error {
 	if len(p) > maxPath {
 		return fmt.Errorf("path of %d bytes, want at most %d", len(p), maxPath)
 	}
@@ -195,8 +214,9 @@ func checkPath(p string) error {
 	if !strings.HasPrefix(p, "/") || strings.IndexByte(p, 0) >= 0 {
 		return fmt.Errorf("path %q: want an absolute one without NUL", shorten(p))
 	}
-	for name := range strings.SplitSeq(p[1:], "/") {
-		if name == "" || name == "." || name == ".." {
+	for rest, more := p[1:], true; more; {
+		var name string
+		if name, rest, more = strings.Cut(rest, "/"); name == "" || name == "." || name == ".." {
 			return fmt.Errorf("path %q: want no empty, . or .. component", shorten(p))
 		}
 	}

@@ -134,7 +134,7 @@ func (d *Device) Quote(t testing.TB, e *evidence.Evidence) {
 	if v, ok := e.PCRs[ima.Register]; ok {
 		list[ima.Register] = v
 	}
-	question := quote.Qualifying(e.Nonce, e.Record.Head)
+	question := quote.Qualifying(e.Nonce, e.Record.Head, e.Claims())
 	e.BootQuote, e.ListQuote = evidence.Quote{}, evidence.Quote{}
 	if len(boot) > 0 {
 		e.BootQuote = evidence.Quote(quotetest.Sign(t, d.AK, question, d.Clock, e.Bank, boot))
@@ -177,7 +177,7 @@ func (d *Device) Verified(t testing.TB) *release.Verified {
 // Index is the index of the device's baseline.
 func (d *Device) Index(t testing.TB) *baseline.Index {
 	t.Helper()
-	x, err := baseline.LoadIndex(bytes.NewReader(d.Baseline), sha256.Sum256(d.Baseline))
+	x, err := baseline.LoadIndex(bytes.NewReader(d.Baseline), int64(len(d.Baseline)), sha256.Sum256(d.Baseline))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func KeyPEM(t testing.TB, key ed25519.PrivateKey) []byte {
 func Baseline(t testing.TB, programs ...Measured) []byte {
 	t.Helper()
 	programs = slices.Clone(programs)
-	slices.SortFunc(programs, func(a, b Measured) int { return baseline.Compare(a.Path, b.Path) })
+	slices.SortFunc(programs, func(a, b Measured) int { return baseline.ComparePaths(a.Path, b.Path) })
 	var out bytes.Buffer
 	w, err := baseline.NewWriter(&out)
 	if err != nil {
