@@ -95,7 +95,13 @@ func printStatus(w io.Writer, s localapi.Status) {
 	printIdentity(w, s.Identity)
 	printUpdate(w, s.Update)
 	printVolumes(w, s.Volumes)
+	printAccess(w, s.Access, s.Devices)
 	printRoles(w, s.Roles)
+	label := "Blind"
+	for _, what := range s.Blind {
+		console.Row(w, label, "%s", what)
+		label = ""
+	}
 }
 
 func claims(tiers map[string]string) string {

@@ -17,7 +17,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// The grammar of docs/schema/evidence.v1.cddl is read here, as much of RFC 8610 as
+// The grammar of docs/schema/evidence.v2.cddl is read here, as much of RFC 8610 as
 // it uses: rules, choices of types, integers and ranges, maps, arrays, optional and
 // repeated members, and the control .size.
 
@@ -122,10 +122,12 @@ func (g *grammar) single() (kind, error) {
 	switch w := g.next(); {
 	case w == "{":
 		return g.members("}")
+	case w == "[" && g.peek() == "*":
+		return g.list()
 	case w == "[":
 		return g.members("]")
-	case w == "true":
-		return func(_ rules, v any) error { return unless(v == true, v, "true") }, nil
+	case w == "true" || w == "false":
+		return func(_ rules, v any) error { return unless(v == (w == "true"), v, w) }, nil
 	case w != "" && (w[0] == '-' || w[0] >= '0' && w[0] <= '9'):
 		low, high, err := span(w)
 		return func(_ rules, v any) error {
@@ -183,6 +185,27 @@ func (g *grammar) sized(base string) (kind, error) {
 		}
 		return unless(isNumber && float64(size) >= low && float64(size) <= high, v, fmt.Sprintf("%s of %g to %g bytes", base, low, high))
 	}, nil
+}
+
+// list is an array of one kind of member, as many as there are.
+func (g *grammar) list() (kind, error) {
+	g.next()
+	each, err := g.choice()
+	if err == nil {
+		err = g.want("]")
+	}
+	return func(r rules, v any) error {
+		all, ok := v.([]any)
+		if !ok {
+			return unless(false, v, "an array")
+		}
+		for _, one := range all {
+			if err := each(r, one); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, err
 }
 
 // member of a map or an array.
@@ -305,7 +328,7 @@ func unless(ok bool, v any, want string) error {
 //
 // Verifies: SR-063
 func TestEvidenceGrammar(t *testing.T) {
-	text, err := os.ReadFile(contract(t, "../schema/evidence.v1.cddl"))
+	text, err := os.ReadFile(contract(t, "../schema/evidence.v2.cddl"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,8 +377,8 @@ func TestEvidenceGrammar(t *testing.T) {
 			seen[k] = true
 		}
 	}
-	if len(seen) != 20 {
-		t.Errorf("%d of 20 keys stand in an example", len(seen))
+	if len(seen) != 22 {
+		t.Errorf("%d of 22 keys stand in an example", len(seen))
 	}
 	part := example(t, "evidence-part.cbor")
 	if err := is("part", part); err != nil {
@@ -367,9 +390,10 @@ func TestEvidenceGrammar(t *testing.T) {
 
 	// What is not of the grammar is seen.
 	for name, change := range map[string][2][]byte{
-		"another version":    {{0xb2, 0x01, 0x01}, {0xb2, 0x01, 0x02}},
+		"another version":    {{0xb4, 0x01, 0x02}, {0xb4, 0x01, 0x01}},
 		"a text as a number": {[]byte("\x64acme"), []byte("\x44acme")},
-		"an unknown key":     {{0xb2, 0x01, 0x01}, {0xb3, 0x01, 0x01, 0x15, 0xf5}},
+		"an unknown key":     {{0xb4, 0x01, 0x02}, {0xb5, 0x01, 0x02, 0x17, 0xf5}},
+		"a value of bytes":   {[]byte("\x69integrity"), []byte("\x49integrity")},
 		"no such bank":       {{0x0a, 0x0b, 0x0b}, {0x0a, 0x0e, 0x0b}},
 	} {
 		bad := bytes.Replace(documents["evidence.cbor"], change[0], change[1], 1)

@@ -1,6 +1,6 @@
 // Package contracttest checks in tests that what goes over MQTT keeps the
 // contract that backend teams are given: docs/asyncapi.yaml, the JSON Schemas
-// (2020-12) in docs/schema and the CBOR of docs/schema/evidence.v1.cddl. Fakes of
+// (2020-12) in docs/schema and the CBOR of docs/schema/evidence.v2.cddl. Fakes of
 // brokers, readers behind real ones and tests of every role hand it each message
 // that they see. It is stricter than a reader: readers ignore what they do not
 // know, but nothing may be sent that the schemas do not describe.

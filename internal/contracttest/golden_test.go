@@ -31,6 +31,7 @@ import (
 	"ward/internal/format/pcr"
 	"ward/internal/provision"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/posture"
 	"ward/internal/trust/receipt"
 )
 
@@ -104,6 +105,12 @@ func document(t testing.TB) []byte {
 		ListQuote: evidence.Quote{Attest: []byte("TPMS_ATTEST 10"), Signature: []byte("TPMT_SIGNATURE 10")},
 		EventLog:  []byte("binary_bios_measurements"), UserLogError: "not there: no such file", IMA: []byte("binary_runtime_measurements"),
 		From: ima.Checkpoint{Entries: 412, PCR: bytes.Repeat([]byte{8}, 32)}, IMATruncated: true,
+		Posture: []posture.Claim{
+			{Name: "kernel.lockdown", Values: []string{"integrity"}},
+			{Name: "net.listening", Values: []string{"tcp 0.0.0.0:8443 /usr/bin/pump", "tcp 127.0.0.1:22 ?"}, More: 2},
+			{Name: "storage.wear", Absent: true}, {Name: "users.login", Error: "open /etc/shadow: permission denied"},
+		},
+		Running: []byte("components"),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/contracttest"
-	"ward/internal/device/sandbox"
+	"ward/internal/daemon/early"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -25,14 +25,14 @@ import (
 
 // startBare runs a daemon on a device that has nothing, with a configuration that
 // cannot be used, until the test ends it.
-func startBare(t *testing.T, dir string, privileges sandbox.Report) (client *localapi.Client, stop func()) {
+func startBare(t *testing.T, dir string, privileges string) (client *localapi.Client, stop func()) {
 	t.Helper()
 	settings := config.Default()
 	none := filepath.Join(dir, "none")
 	settings.Paths.State, settings.Paths.Socket = filepath.Join(dir, "state"), filepath.Join(dir, "s")
 	settings.Paths.Release, settings.Paths.Baseline, settings.Paths.Trust, settings.Paths.SysFS = none, none, none, none
 	settings.TPM.Device = none
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func acknowledgements(t *testing.T, client *localapi.Client) []string {
 // Verifies: SR-062
 func TestAcknowledgeAtTheBedside(t *testing.T) {
 	dir := short(t)
-	client, stop := startBare(t, dir, sandbox.Report{})
+	client, stop := startBare(t, dir, "")
 	open := func(c localapi.Condition) bool { return c.Code == finding.DaemonConfig && c.Acknowledged == nil }
 	awaitTold(t, client, "the condition", open)
 	role := event.ByService
@@ -146,7 +146,7 @@ func TestAcknowledgeAtTheBedside(t *testing.T) {
 	}
 
 	stop()
-	client, _ = startBare(t, dir, sandbox.Report{})
+	client, _ = startBare(t, dir, "")
 	awaitTold(t, client, "the condition as not acknowledged behind a start", open)
 }
 
@@ -154,7 +154,7 @@ func TestAcknowledgeAtTheBedside(t *testing.T) {
 //
 // Verifies: SR-061
 func TestPrivilegesThatStayAreTold(t *testing.T) {
-	client, _ := startBare(t, short(t), sandbox.Report{UID: 0, NoNewPrivs: true})
+	client, _ := startBare(t, short(t), "runs as root")
 	awaitTold(t, client, "the privilege", func(c localapi.Condition) bool {
 		return c.Code == finding.DaemonPrivileged && strings.Contains(c.Detail, "runs as root")
 	})

@@ -19,7 +19,7 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/daemon/chip"
-	"ward/internal/device/sandbox"
+	"ward/internal/daemon/early"
 	"ward/internal/device/tpm"
 	"ward/internal/device/tpm/swtpmtest"
 	"ward/internal/device/wal"
@@ -84,10 +84,10 @@ func (d *anchoredDevice) with(use func(*tpm.TPM)) {
 // start runs the daemon until stop is called.
 func (d *anchoredDevice) start() (client *localapi.Client, stop func()) {
 	d.t.Helper()
-	w := &daemon{config: d.settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	w := &daemon{early: new(early.Opened), config: d.settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	ctx, cancel := context.WithCancel(d.t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- w.live(ctx, nil, nil, sandbox.Report{}) }()
+	go func() { ended <- w.live(ctx, nil, nil, "") }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		check(d.t, <-ended)

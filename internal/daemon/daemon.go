@@ -21,8 +21,8 @@ import (
 	"ward/internal/agent/journal"
 	"ward/internal/agent/storm"
 	"ward/internal/config"
+	"ward/internal/daemon/early"
 	"ward/internal/device/bootclock"
-	"ward/internal/device/sandbox"
 	"ward/internal/device/sdnotify"
 	"ward/internal/device/tpm"
 	"ward/internal/device/wal"
@@ -76,6 +76,7 @@ type daemon struct {
 	health   *health.Health
 	notify   *sdnotify.Notifier
 	chip     *tpm.Lazy
+	early    *early.Opened // what was opened before the privileges went
 	roles    []role
 
 	life      life          // why this life was begun
@@ -103,10 +104,9 @@ func Run(ctx context.Context, configFile string, stderr io.Writer) error {
 	if configErr != nil {
 		d.log.Error("the configuration cannot be used; running on built-in settings", "error", configErr)
 	}
-	privileges, sandboxErr := sandbox.Drop()
-	if sandboxErr != nil {
-		d.log.Error("give up privileges", "error", sandboxErr)
-	}
+	d.early = early.Open(d.log)
+	defer d.early.Close()
+	privileges := d.early.Drop()
 	notify, watchdog := sdnotify.Environment()
 	d.notify = notify
 	var dog health.Watchdog
@@ -177,7 +177,7 @@ func (d *daemon) open() error {
 }
 
 // begin records the start and what is known to be wrong at this moment.
-func (d *daemon) begin(ctx context.Context, configErr error, p sandbox.Report) {
+func (d *daemon) begin(ctx context.Context, configErr error, privileges string) {
 	started := map[string]any{"version": Version(), "session": d.session}
 	if d.life.why != "" {
 		started["again"] = d.life.why
@@ -194,8 +194,8 @@ func (d *daemon) begin(ctx context.Context, configErr error, p sandbox.Report) {
 		d.raise(ctx, finding.New(finding.DaemonConfig, configErr.Error()), "configuration")
 	}
 	d.beginVolumes(ctx)
-	if left := p.Privileges(); len(left) > 0 {
-		d.raise(ctx, finding.New(finding.DaemonPrivileged, strings.Join(left, "; ")), "process")
+	if privileges != "" {
+		d.raise(ctx, finding.New(finding.DaemonPrivileged, privileges), "process")
 	}
 }
 

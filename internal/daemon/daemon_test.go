@@ -12,7 +12,7 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
-	"ward/internal/device/sandbox"
+	"ward/internal/daemon/early"
 )
 
 // short is a folder whose path leaves room for a socket's name, unix(7).
@@ -47,14 +47,14 @@ func TestBrokenConfigurationIsReportedByARunningDaemon(t *testing.T) {
 		Release: none, Baseline: none, Trust: none, SysFS: none,
 	}
 	settings.TPM.Device = none
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}
 	d.health = health.New(d.journal, nil, d.log)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	d.begin(ctx, configErr, sandbox.Report{})
+	d.begin(ctx, configErr, "")
 	d.assemble()
 	ended := make(chan struct{})
 	go func() { d.run(ctx); close(ended) }()

@@ -19,7 +19,7 @@ import (
 
 	"ward/internal/agent/health"
 	"ward/internal/config"
-	"ward/internal/device/sandbox"
+	"ward/internal/daemon/early"
 	"ward/internal/device/syslog"
 	"ward/internal/trust/serverauth/serverauthtest"
 )
@@ -107,12 +107,12 @@ func TestSinkGetsTheRecord(t *testing.T) {
 	settings := config.Default()
 	settings.Paths.State, settings.Paths.Trust, settings.Paths.Socket = filepath.Join(dir, "state"), trust, filepath.Join(dir, "s")
 	settings.Forward.Sinks = []string{"rfc5424+tls://" + c.address + "#log.example", "cef+tls://" + c.address + "#log.example"}
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}
 	d.health = health.New(d.journal, nil, d.log)
-	d.begin(t.Context(), nil, sandbox.Report{})
+	d.begin(t.Context(), nil, "")
 	sinks := d.assembleSinks(c.identity)
 	if len(sinks) != 2 || len(d.roles) != 2 || d.roles[0].name != "forward rfc5424+tls://"+c.address {
 		t.Fatalf("%d sinks, roles %+v", len(sinks), d.roles)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"ward/internal/agent/health"
-	"ward/internal/device/sandbox"
 	"ward/internal/device/wal"
 )
 
@@ -37,13 +36,13 @@ type life struct {
 
 // live lives one life after the other until ctx ends. It returns an error when no
 // record can be kept at all.
-func (d *daemon) live(ctx context.Context, dog health.Watchdog, configErr error, p sandbox.Report) error {
+func (d *daemon) live(ctx context.Context, dog health.Watchdog, configErr error, privileges string) error {
 	for d != nil {
 		if err := d.open(); err != nil {
 			return err
 		}
 		d.health = health.New(d.recorder, dog, d.log)
-		d.begin(ctx, configErr, p)
+		d.begin(ctx, configErr, privileges)
 		d.assemble()
 		d = d.run(ctx)
 	}
@@ -69,7 +68,7 @@ func (d *daemon) replaced(detail string, atLeast uint64) {
 
 // successor is a life behind this one, without a journal.
 func (d *daemon) successor() *daemon {
-	n := &daemon{config: d.config, log: d.log, started: d.started, notify: d.notify, chip: d.chip, healAfter: d.healAfter}
+	n := &daemon{config: d.config, log: d.log, started: d.started, notify: d.notify, chip: d.chip, early: d.early, healAfter: d.healAfter}
 	n.life.begun = d.life.begun
 	return n
 }

@@ -14,7 +14,7 @@ import (
 	"ward/internal/agent/journal/audit"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
-	"ward/internal/device/sandbox"
+	"ward/internal/daemon/early"
 	"ward/internal/device/wal"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
@@ -39,13 +39,13 @@ func live(t *testing.T, state string, began func(*daemon)) *living {
 		State: state, Socket: filepath.Join(dir, "s"), Release: none, Baseline: none, Trust: none, SysFS: none,
 	}
 	settings.TPM.Device = none
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now(), healAfter: 50 * time.Millisecond}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now(), healAfter: 50 * time.Millisecond}
 	if began != nil {
 		began(d)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- d.live(ctx, nil, nil, sandbox.Report{}) }()
+	go func() { ended <- d.live(ctx, nil, nil, "") }()
 	l := &living{t: t, state: state, client: localapi.NewClient(settings.Paths.Socket), first: d}
 	stopped := false
 	l.stop = func() {

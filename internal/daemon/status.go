@@ -32,6 +32,9 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 		Link:     localapi.Link{State: "off", Session: d.session},
 		Memory:   localapi.Memory{ResidentKiB: resident()},
 	}
+	if d.early != nil {
+		s.Blind = d.early.Blind
+	}
 	if d.unkept != nil {
 		s.Journal.Error = d.unkept.Error()
 	}

@@ -23,7 +23,7 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/contracttest"
-	"ward/internal/device/sandbox"
+	"ward/internal/daemon/early"
 	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/device/tpm"
 	"ward/internal/format/ima"
@@ -151,13 +151,13 @@ func TestConfirmedThroughTheLocalSocket(t *testing.T) {
 	if err := errors.Join(os.CopyFS(at("sys"), kernel.SysFS()), os.CopyFS(at("sys/kernel/security"), kernel.SecurityFS())); err != nil {
 		t.Fatal(err)
 	}
-	w := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	w := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	if err := w.open(); err != nil {
 		t.Fatal(err)
 	}
 	w.health = health.New(w.journal, nil, w.log)
 	ctx, cancel := context.WithCancel(t.Context())
-	w.begin(ctx, nil, sandbox.Report{})
+	w.begin(ctx, nil, "")
 	w.assemble()
 	ended := make(chan struct{})
 	go func() { w.run(ctx); close(ended) }()

@@ -12,7 +12,7 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
-	"ward/internal/device/sandbox"
+	"ward/internal/daemon/early"
 )
 
 // What the early boot reports of the volumes is on the record and in the status;
@@ -75,13 +75,13 @@ func statusOf(t *testing.T, dir string) localapi.Status {
 		Release: none, Baseline: none, Trust: none, SysFS: none,
 	}
 	settings.TPM.Device = none
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{early: new(early.Opened), config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}
 	d.health = health.New(d.journal, nil, d.log)
 	ctx, cancel := context.WithCancel(t.Context())
-	d.begin(ctx, nil, sandbox.Report{})
+	d.begin(ctx, nil, "")
 	d.assemble()
 	ended := make(chan struct{})
 	go func() { d.run(ctx); close(ended) }()

@@ -52,14 +52,16 @@ var arrows = map[string][]string{
 	"format/userlog":   {"format/pcr"},
 	"trust/event":      {"trust/finding"},
 	// a manifest holds what it demands of Secure Boot and of the running device, and what the policy key signed for it
-	"trust/release":    {"trust/baseline", "trust/secureboot", "trust/policy", "trust/posture", "trust/watch"},
-	"trust/posture":    {"trust/finding"},                                   // what is not as the release expects is a finding
+	"trust/release": {"trust/baseline", "trust/secureboot", "trust/policy", "trust/posture", "trust/watch"},
+	"trust/posture": {"trust/finding"}, // what is not as the release expects is a finding
+	// what a device says of its posture is part of its evidence
+	"trust/evidence":   {"trust/posture"},
 	"trust/enrolment":  {"trust/credential", "trust/policy", "trust/event"}, // the TPM proves itself by a credential, a service key by its policy; events name devices
 	"trust/secureboot": {"trust/finding"},
 	"trust/serverauth": {"trust/finding"}, // every refusal of a server is a finding with one cause
 	"trust/baseline":   {"trust/finding"}, // what differs from the release is a finding
 	// what build hosts learn and predict is apart from what devices read
-	"trust/profile":   {"trust/release", "trust/secureboot"},
+	"trust/profile":   {"trust/release", "trust/secureboot", "trust/posture"},
 	"trust/measured":  {"trust/baseline", "trust/finding"}, // one judge of the IMA list, for the appraisal and for who watches it grow
 	"trust/appraisal": {"trust/*"},
 	// what the fleet says of a device is what the appraisal decided, in its words
@@ -71,11 +73,16 @@ var arrows = map[string][]string{
 	"fleet/registrar": {"fleet/register", "fleet/issue"},
 	"daemon":          {"config"},
 	"command":         {"cli"}, // wardd keeps the exit statuses of cli without the verbs' library
-	"lab":             {"*"},
+	// what a table of the device mapper says is read in one place and told as posture in another
+	"device/posture": {"device/dm"},
+	"lab":            {"*"},
 	// the counters' names are those of the policies, the TPM's clock is the quotes'; a judgement is a finding
 	"trust/checkpoint": {"trust/policy", "trust/quote", "trust/event", "trust/finding"},
 	// a volume that did not open is a finding
 	"trust/volume": {"trust/finding"},
+	// one socket that hears the kernel and nobody else, for what it says of devices and of logins
+	"device/uevent": {"device/netlink"},
+	"device/audit":  {"device/netlink"},
 }
 
 var rules = []rule{
@@ -144,6 +151,11 @@ var mayHarm = []string{"ward/internal/lab/...", "ward/cmd/wardlab", "ward/board/
 
 // mayListen are the backend, the lab and the brokers of tests.
 var mayListen = []string{"ward/internal/fleet/...", "ward/internal/device/mqtt/mqtttest", "ward/internal/lab/...", "ward/cmd/wardlab", "ward/cmd/wardfleet", "ward/board/..."}
+
+// mayBind are the packages that bind a socket nobody can connect or send to from a
+// network: netlink multicast takes what the kernel says, and needs Bind to name the
+// group.
+var mayBind = []string{"ward/internal/device/netlink"}
 
 // listeners are the functions that open a socket for others to connect to.
 var listeners = map[string][]string{
@@ -287,7 +299,7 @@ func checkListeners(p *pkg, report func(ast.Node, string)) {
 		}
 	}
 	reportSelected(p, listeners, func(n ast.Node, what string) {
-		if !local[n] {
+		if !local[n] && (what != "uses unix.Bind" || !matchesAny(p.path, mayBind)) {
 			report(n, what)
 		}
 	})

@@ -63,7 +63,7 @@ func TestToolChecksOurQuote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	question := quote.Qualifying([]byte("a nonce of the fleet"), chain.Hash{1, 2, 3})
+	question := quote.Qualifying([]byte("a nonce of the fleet"), chain.Hash{1, 2, 3}, [32]byte{})
 	q, values, err := d.Quote(t.Context(), question, pcr.SHA256, quoted)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestWardVerifiesTheToolsQuote(t *testing.T) {
 		"-a", "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|sign")
 	tool(t, socket, "tpm2_readpublic", "-c", file("ak.ctx"), "-f", "pem", "-o", file("ak.pem"))
 	tool(t, socket, "tpm2_flushcontext", "-t")
-	question := quote.Qualifying([]byte("a nonce of the fleet"), chain.Hash{})
+	question := quote.Qualifying([]byte("a nonce of the fleet"), chain.Hash{}, [32]byte{})
 	tool(t, socket, "tpm2_quote", "-c", file("ak.ctx"), "-l", quotedList, "-q", hex.EncodeToString(question[:]),
 		"-m", file("attest"), "-s", file("signature"), "-o", file("registers"), "-F", "values", "-g", "sha256")
 

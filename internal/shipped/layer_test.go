@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,18 +14,64 @@ import (
 
 const layer = "../../yocto/meta-ward/"
 
-// Verifies: SR-016
-func TestUnitGivesNoPrivilege(t *testing.T) {
-	unit := read(t, layer+"recipes-security/ward/files/wardd.service")
+// Verifies: SR-016 SR-105
+func TestUnitGivesNoMoreThanTheStartNeeds(t *testing.T) {
+	unit := read(t, unitFile)
 	lines := strings.Split(unit, "\n")
+	const four = "CAP_SYS_ADMIN CAP_DAC_READ_SEARCH CAP_SYS_PTRACE CAP_AUDIT_READ"
 	for _, want := range []string{
-		"User=ward", "CapabilityBoundingSet=", "AmbientCapabilities=", "NoNewPrivileges=yes", "ProtectSystem=strict",
-		"DevicePolicy=closed", "DeviceAllow=/dev/tpmrm0 rw", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6", "SocketBindDeny=any",
-		"MemoryMax=64M", "CPUQuota=25%", "CPUWeight=idle", "IOSchedulingClass=idle",
+		"User=ward", "CapabilityBoundingSet=" + four, "AmbientCapabilities=" + four, "NoNewPrivileges=yes", "ProtectSystem=strict",
+		"DevicePolicy=closed", "DeviceAllow=/dev/tpmrm0 rw", "DeviceAllow=/dev/mapper/control r",
+		"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK", "SocketBindDeny=any",
+		"MemoryMax=64M", "CPUQuota=25%", "CPUWeight=idle", "IOSchedulingClass=idle", "WatchdogSec=20s", "Restart=always",
 	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("wardd.service lacks the line %s", want)
 		}
+	}
+	// What the daemon watches must not be hidden from it.
+	for _, line := range lines {
+		for _, hides := range []string{"ProtectHome=yes", "ProtectHome=tmpfs", "ProtectKernelModules=yes", "PrivateTmp=", "ProtectProc=", "ProcSubset=", "InaccessiblePaths=", "TemporaryFileSystem=", "RootDirectory=", "FailureAction=", "StartLimitAction="} {
+			if strings.HasPrefix(line, hides) {
+				t.Errorf("wardd.service has the line %s", line)
+			}
+		}
+	}
+}
+
+const unitFile = layer + "recipes-security/ward/files/wardd.service"
+
+// systemd's own judgement: 0 is locked up, 10 can do all. Most of what is left is
+// the network, the four capabilities of the start (the daemon gives two up, which
+// systemd cannot see), and that nothing is hidden from what is to watch it all.
+//
+// Verifies: SR-105
+func TestUnitsExposure(t *testing.T) {
+	const most = 3.5
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("systemd is not installed: run 'make deps'")
+	}
+	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager", unitFile).CombinedOutput()
+	_, told, _ := strings.Cut(string(out), "Overall exposure level for wardd.service: ")
+	level, _, _ := strings.Cut(told, " ")
+	exposure, parseErr := strconv.ParseFloat(level, 64)
+	if err != nil || parseErr != nil {
+		t.Fatalf("judge the unit: %v, %v: %s", err, parseErr, out)
+	}
+	if exposure > most {
+		t.Errorf("exposure %.1f, at most %.1f", exposure, most)
+	}
+	t.Logf("exposure %.1f", exposure)
+}
+
+// systemd reads the unit without a complaint about a line.
+func TestUnitIsRead(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("systemd is not installed: run 'make deps'")
+	}
+	out, _ := exec.Command("systemd-analyze", "verify", "--man=no", unitFile).CombinedOutput()
+	if strings.Contains(string(out), "wardd.service:") && strings.Contains(string(out), "ignoring") {
+		t.Errorf("systemd ignores a line: %s", out)
 	}
 }
 
@@ -63,6 +110,44 @@ func TestGroupsAreThoseOfTheDaemon(t *testing.T) {
 		}
 		if want := name + ":x:" + number + ":"; !strings.Contains(image, want) {
 			t.Errorf("the reference device lacks %q", want)
+		}
+	}
+}
+
+// The programs of a device are compiled alike by the Makefile, for the virtual device
+// and by the layer.
+func TestFlagsAreTheSameEverywhere(t *testing.T) {
+	makefile := read(t, "../../Makefile")
+	_, rest, _ := strings.Cut(makefile, "\nCOLD := ")
+	line, _, _ := strings.Cut(rest, "\n")
+	cold := strings.Fields(line)
+	if len(cold) < 4 {
+		t.Fatalf("the Makefile names the packages %q", cold)
+	}
+	_, rest, _ = strings.Cut(read(t, "../lab/image/programs.go"), "var cold = []string{")
+	list, _, _ := strings.Cut(rest, "}")
+	var lab []string
+	for i, part := range strings.Split(list, `"`) {
+		if i%2 == 1 {
+			lab = append(lab, part)
+		}
+	}
+	if !slices.Equal(lab, cold) {
+		t.Errorf("the lab's packages %q, want %q", lab, cold)
+	}
+	var layers []string
+	recipe := read(t, layer+"recipes-security/ward/ward_git.bb")
+	for _, f := range strings.Fields(recipe) {
+		if p, ok := strings.CutPrefix(f, "-gcflags="); ok {
+			layers = append(layers, strings.TrimSuffix(p, "=-l"))
+		}
+	}
+	if !slices.Equal(layers, cold) {
+		t.Errorf("the layer's packages %q, want %q", layers, cold)
+	}
+	for name, text := range map[string]string{"Makefile": makefile, "lab": read(t, "../lab/image/programs.go"), "recipe": recipe} {
+		if !strings.Contains(text, "-funcalign=16") || !strings.Contains(text, "nethttpomithttp2") {
+			t.Errorf("%s: not the flags of the others", name)
 		}
 	}
 }

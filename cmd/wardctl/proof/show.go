@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/posture"
 	"ward/internal/trust/quote"
 )
 
@@ -29,7 +31,7 @@ type evidenceReport struct {
 	Epoch          uint64            `json:"epoch"`
 	Sequence       uint64            `json:"sequence"`
 	Head           string            `json:"head"`
-	Qualifying     pcr.Digest        `json:"qualifying"` // what the quotes must answer, of nonce and head
+	Qualifying     pcr.Digest        `json:"qualifying"` // what the quotes must answer, of nonce, head and claims
 	Release        pcr.Digest        `json:"release"`
 	SBOM           pcr.Digest        `json:"sbom"`
 	Bank           string            `json:"bank"`
@@ -43,6 +45,9 @@ type evidenceReport struct {
 	From           ima.Checkpoint    `json:"from"`
 	IMABytes       int               `json:"imaBytes"`
 	IMATruncated   bool              `json:"imaTruncated"`
+	Claims         pcr.Digest        `json:"claims"` // digest of posture and running components, which the quotes sign
+	Posture        []posture.Claim   `json:"posture"`
+	RunningBytes   int               `json:"runningBytes"`
 }
 
 type quoteReport struct {
@@ -75,13 +80,14 @@ func newEvidenceShow() *cobra.Command {
 }
 
 func newEvidenceReport(e evidence.Evidence) evidenceReport {
-	question := quote.Qualifying(e.Nonce, e.Record.Head)
+	claims, question := e.Claims(), quote.Qualifying(e.Nonce, e.Record.Head, e.Claims())
 	r := evidenceReport{
 		Tenant: e.Tenant, Device: e.Device, Boot: e.Boot, Nonce: e.Nonce, Epoch: e.Record.Epoch, Sequence: e.Record.Sequence,
 		Head: e.Record.Head.String(), Qualifying: question[:], Release: e.Release, SBOM: e.SBOM, Bank: e.Bank.String(), PCRs: e.PCRs,
 		BootQuote: newQuoteReport(e.BootQuote), ListQuote: newQuoteReport(e.ListQuote), Errors: make(map[string]string),
 		EventLogBytes: len(e.EventLog), EventLogDigest: e.EventLogDigest, UserLogBytes: len(e.UserLog),
 		From: e.From, IMABytes: len(e.IMA), IMATruncated: e.IMATruncated,
+		Claims: claims[:], Posture: e.Posture, RunningBytes: len(e.Running),
 	}
 	if !e.Time.IsZero() {
 		r.Time = &e.Time
@@ -114,13 +120,39 @@ func printEvidence(w io.Writer, r evidenceReport) {
 	console.Row(w, "Event log", "%d bytes%s", r.EventLogBytes, sentBefore(r.EventLogDigest))
 	console.Row(w, "User log", "%d bytes", r.UserLogBytes)
 	console.Row(w, "List", "%d bytes, after %d entries", r.IMABytes, r.From.Entries)
+	console.Row(w, "Running", "%d bytes", r.RunningBytes)
 	for _, name := range slices.Sorted(maps.Keys(r.Errors)) {
 		console.Row(w, "Missing", "%s: %s", name, r.Errors[name])
+	}
+	if len(r.Posture) > 0 {
+		fmt.Fprintf(w, "\nposture, as the device says\n")
+		for _, c := range r.Posture {
+			fmt.Fprintf(w, "  %s\n", claimLine(c))
+		}
 	}
 	fmt.Fprintf(w, "\n%s, not verified\n", r.Bank)
 	for _, n := range slices.Sorted(maps.Keys(r.PCRs)) {
 		fmt.Fprintf(w, "  %2d  %s\n", n, r.PCRs[n])
 	}
+}
+
+// shownValues bounds how many values of a claim stand on its line.
+const shownValues = 8
+
+// claimLine is a claim on one line.
+func claimLine(c posture.Claim) string {
+	switch {
+	case c.Error != "":
+		return c.Name + ": not read: " + c.Error
+	case c.Absent:
+		return c.Name + ": not there"
+	}
+	shown := min(len(c.Values), shownValues)
+	line := c.Name + ": " + strings.Join(c.Values[:shown], ", ")
+	if more := len(c.Values) - shown + c.More; more > 0 {
+		line += fmt.Sprintf(" and %d more", more)
+	}
+	return line
 }
 
 func sentBefore(digest pcr.Digest) string {

@@ -21,6 +21,7 @@ import (
 	"ward/internal/trust/event"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/posture"
 	"ward/internal/trust/quote"
 	"ward/internal/trust/release"
 )
@@ -57,6 +58,11 @@ type Config struct {
 
 	// Head is the head of the journal, which quotes sign; nil: there is no journal.
 	Head func() evidence.Record
+	// Posture is what was last read of the device's state beside its files, and
+	// Running the set of components that have run since boot, at most
+	// evidence.MaxRunning bytes; the quotes sign a digest of both. nil: nothing is told.
+	Posture func() []posture.Claim
+	Running func() []byte
 	// State is the file that keeps what the first verdict of a boot established,
 	// for the daemon's next start in the same boot; empty: nothing is kept.
 	State string
@@ -69,6 +75,9 @@ type Config struct {
 	// First says whether an incident about a subject was not told in this boot yet,
 	// by anybody, and that it is told now; nil: it is asked of this run alone.
 	First func(ctx context.Context, subject string, f finding.Finding) bool
+	// Hide gives what stands for the path of a file that is in no release, wherever
+	// it leaves the device; nil: the path itself.
+	Hide  func(path string) string
 	Alive func() // called at least every 5 seconds
 	Log   *slog.Logger
 }

@@ -62,6 +62,12 @@ func (a *Attester) collect(ctx context.Context, nonce []byte, r *release.Verifie
 		digest := r.Digest()
 		c.evidence.Release = digest[:]
 	}
+	if a.config.Running != nil {
+		c.evidence.Running = a.config.Running()
+	}
+	if a.config.Posture != nil {
+		c.evidence.SetPosture(a.config.Posture())
+	}
 	log, err := securityfs.ReadEventLog(a.config.SecurityFS)
 	c.evidence.EventLog, c.evidence.EventLogError = log, reason(err)
 	if a.config.UserLogFS != nil {
@@ -192,7 +198,7 @@ func (a *Attester) quoteList(ctx context.Context, c *collected) error {
 // quoteOnce asks for one quote until the values that were read after it are those
 // that it signs.
 func (a *Attester) quoteOnce(ctx context.Context, c *collected, registers []int) (evidence.Quote, pcr.Values, error) {
-	question := quote.Qualifying(c.evidence.Nonce, c.evidence.Record.Head)
+	question := quote.Qualifying(c.evidence.Nonce, c.evidence.Record.Head, c.evidence.Claims())
 	for range maxQuotes {
 		q, values, err := a.config.TPM.Quote(ctx, question, Bank, registers)
 		if err != nil {

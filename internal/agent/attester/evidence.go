@@ -71,6 +71,9 @@ func (a *Attester) Evidence(ctx context.Context, q Question) ([]byte, error) {
 			break
 		}
 	}
+	if err := a.hide(&c.evidence); err != nil {
+		return nil, err
+	}
 	return evidence.Encode(c.evidence)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/posture"
 	"ward/internal/trust/quote"
 )
 
@@ -108,6 +110,52 @@ func TestEvidenceForOthers(t *testing.T) {
 				t.Error("a quote was used twice")
 			}
 			wantVerdict(t, s.fleet(ask(t, a, attester.Question{}), nil, nil), appraisal.Affirming)
+		})
+	})
+}
+
+// What the device says of itself goes along, cut to its bound, under the quotes: the
+// fleet judges it by the release, and sees when it was changed on the way. The device's
+// own verdict on its boot does not wait for it.
+//
+// Verifies: SR-095 SR-096
+func TestPostureGoesAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		s.device.Manifest.Posture = &posture.Policy{Rules: []posture.Rule{{Claim: posture.Lockdown, Mode: posture.Equal, Values: []string{"integrity"}}}}
+		s.write(s.config.Release, s.device.Envelope(t))
+		var told []posture.Claim
+		s.config.Posture = func() []posture.Claim { return told }
+		s.config.Running = func() []byte { return []byte{1, 2} }
+		s.play(func(a *attester.Attester) {
+			if own, _ := a.Latest(); own.Result.Verdict != appraisal.Affirming {
+				t.Errorf("own verdict %s: %v", own.Result.Verdict, own.Result.Findings)
+			}
+			nonce := []byte("n")
+			wantVerdict(t, s.fleet(ask(t, a, attester.Question{Nonce: nonce}), nonce, nil), appraisal.None) // nobody has looked yet
+			many := posture.Claim{Name: posture.Modules}
+			for i := range posture.MaxValues {
+				many.Values = append(many.Values, fmt.Sprintf("module_of_a_long_name_%04d", i))
+			}
+			told = []posture.Claim{many, {Name: posture.Lockdown, Values: []string{"integrity"}}}
+			e := ask(t, a, attester.Question{Nonce: nonce})
+			wantVerdict(t, s.fleet(e, nonce, nil), appraisal.Affirming)
+			if len(e.Posture) != 2 || e.Posture[1].More == 0 || !bytes.Equal(e.Running, []byte{1, 2}) {
+				t.Errorf("%d claims, %d values left out, running %x", len(e.Posture), e.Posture[len(e.Posture)-1].More, e.Running)
+			}
+			told[1].Values = []string{"none"}
+			open := ask(t, a, attester.Question{Nonce: nonce})
+			r := s.fleet(open, nonce, nil)
+			wantVerdict(t, r, appraisal.Contraindicated)
+			if r.Claims[appraisal.ClaimPosture] != appraisal.Contraindicated || r.Claims[appraisal.ClaimQuote] != appraisal.Affirming {
+				t.Errorf("claims %v", r.Claims)
+			}
+			open.Posture = e.Posture // somebody between the two makes it good
+			r = s.fleet(open, nonce, nil)
+			wantVerdict(t, r, appraisal.Contraindicated)
+			if r.Claims[appraisal.ClaimQuote] != appraisal.Contraindicated {
+				t.Errorf("claims %v", r.Claims)
+			}
 		})
 	})
 }
@@ -416,5 +464,37 @@ func TestQuotedDigest(t *testing.T) {
 		}
 		cancel()
 		<-done
+	})
+}
+
+// A strange program's path stays on the device: the fleet gets what stands for it,
+// the list gives PCR 10 all the same, now and when it goes on from there, and the
+// program is a finding there too.
+//
+// Verifies: SR-110
+func TestEvidenceHidesPathsOfStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		s.config.Hide = func(string) string { return "/tmp/~0123456789ab" }
+		s.play(func(a *attester.Attester) {
+			const planted = "/tmp/JOHN_Q_PATIENT"
+			s.measure(appraisaltest.Program(planted))
+			nonce := []byte("n")
+			e := ask(t, a, attester.Question{Nonce: nonce})
+			r := s.fleet(e, nonce, nil)
+			wantVerdict(t, r, appraisal.Warning)
+			if bytes.Contains(e.IMA, []byte("PATIENT")) || len(r.Findings) != 1 || r.Findings[0].Code != finding.IMAUnknownFile || r.Findings[0].Path != "/tmp/~0123456789ab" {
+				t.Errorf("findings %+v; the list: %q", r.Findings, e.IMA)
+			}
+			s.measure(appraisaltest.Program("/usr/bin/pump"), appraisaltest.Program(planted+"2"))
+			next := ask(t, a, attester.Question{Nonce: nonce, Boot: "boot-1", List: r.Next.List})
+			if next.From.Entries == 0 {
+				t.Error("the list did not go on where the fleet stopped")
+			}
+			r = s.fleet(next, nonce, r.Next)
+			if len(r.Findings) == 0 || slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.Code == finding.IMAPCRDiffers }) {
+				t.Errorf("findings %+v", r.Findings)
+			}
+		})
 	})
 }

@@ -34,6 +34,9 @@ const (
 type Action struct {
 	Pattern string // method and path as net/http takes them, "POST /v1/update/confirm"
 	Who     Who
+	// Always has an action done whatever the body is: one that is too large or breaks
+	// off is cut.
+	Always bool
 	// Do does it and gives the answer, which is sent as JSON. The error is sent
 	// as one line; a *Refusal says with which status, any other is the daemon's
 	// own failure (500). ctx ends after 30 seconds.
@@ -44,6 +47,7 @@ type Action struct {
 type Request struct {
 	From  string // the asker, "uid 0, pid 17"
 	Role  string // the asker as events name people: event.ByRoot, event.ByService
+	UID   uint32 // the asker's user
 	Query url.Values
 	Body  []byte // at most 64 KiB
 }
@@ -84,7 +88,7 @@ func (s *Server) action(a Action) http.Handler {
 			return
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-		if err != nil {
+		if err != nil && !a.Always {
 			status := http.StatusBadRequest
 			if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 				status = http.StatusRequestEntityTooLarge
@@ -94,7 +98,7 @@ func (s *Server) action(a Action) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), longestWait)
 		defer cancel()
-		out, err := a.Do(ctx, Request{From: p.String(), Role: p.role(), Query: r.URL.Query(), Body: body})
+		out, err := a.Do(ctx, Request{From: p.String(), Role: p.role(), UID: p.uid, Query: r.URL.Query(), Body: body})
 		if err == nil {
 			answer(w, out)
 			return

@@ -24,9 +24,12 @@ type Status struct {
 	Identity  Identity          `json:"identity"`
 	Update    Update            `json:"update"`
 	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
+	Access    Access            `json:"access"`  // who works on it
+	Devices   []Device          `json:"devices"` // what is plugged in
 	Roles     []Role            `json:"roles"`
-	Findings  []Condition       `json:"findings"`  // conditions that hold
-	Incidents []finding.Finding `json:"incidents"` // of this boot
+	Blind     []string          `json:"blind,omitempty"` // what this device cannot see of itself, and why
+	Findings  []Condition       `json:"findings"`        // conditions that hold
+	Incidents []finding.Finding `json:"incidents"`       // of this boot
 	Memory    Memory            `json:"memory"`
 }
 

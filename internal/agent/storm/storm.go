@@ -81,8 +81,9 @@ func New(journal Journal, log *slog.Logger) *Storm {
 // Record takes an event to the journal, at once and with the journal's promise of
 // durability when it is the first of its kind within a window, and returns at once
 // when it is a repetition or exceeds the limits: then it is told later. Events
-// that are neither findings nor about the link or the clock are never held:
-// verdicts, starts and stops, checkpoints, acknowledgements.
+// that are neither findings nor about the link, the clock, what is plugged in, logins
+// or leases are never held: verdicts, starts and stops, checkpoints, acknowledgements,
+// service mode, emergency access.
 func (s *Storm) Record(ctx context.Context, e event.Event) error {
 	which := transition(e)
 	if which == 0 {
@@ -112,7 +113,8 @@ func transition(e event.Event) went {
 		return raised
 	case event.FindingCleared:
 		return cleared
-	case event.FindingIncident, event.LinkConnected, event.ClockStepped:
+	case event.FindingIncident, event.LinkConnected, event.ClockStepped, event.DeviceAttached, event.DeviceDetached,
+		event.AccessSession, event.AccessPrivilege, event.TherapyLease:
 		return other
 	}
 	return 0
@@ -120,11 +122,11 @@ func transition(e event.Event) went {
 
 // keyOf names what the event is about: of a condition code and subject, of an
 // incident also path, content and place. The detail is not in it, for it holds
-// numbers and times; neither is the report of a step of the clock.
+// numbers and times; neither is the report of a step of the clock or of a lease.
 func keyOf(e event.Event) key {
 	parts := []string{e.Type, e.Subject}
 	switch f := e.Finding; {
-	case f == nil && e.Type == event.ClockStepped:
+	case f == nil && (e.Type == event.ClockStepped || e.Type == event.TherapyLease):
 	case f == nil:
 		parts = append(parts, string(e.Report))
 	case e.Type == event.FindingRaised || e.Type == event.FindingCleared:

@@ -41,6 +41,7 @@ type Report struct {
 	UID         int // effective
 	Threads     int
 	NoNewPrivs  bool // on every thread
+	Filtered    bool // every thread has a filter of system calls
 	Dumpable    bool
 	Effective   Set
 	Permitted   Set
@@ -50,18 +51,22 @@ type Report struct {
 }
 
 // Privileges lists, in words for a finding, what the process could still use
-// to harm the device; empty means nothing. What stays in the bounding set
-// counts only where no_new_privs is missing.
-func (r Report) Privileges() []string {
+// to harm the device beyond what is expected of it; empty means nothing. What
+// stays in the bounding set counts only where no_new_privs is missing.
+func (r Report) Privileges(expected ...Capability) []string {
 	var left []string
 	if r.UID == 0 {
 		left = append(left, "runs as root")
 	}
-	if held := r.Effective | r.Permitted | r.Inheritable | r.Ambient; held != 0 {
+	held := (r.Effective|r.Permitted)&^setOf(expected) | r.Inheritable | r.Ambient
+	if held != 0 {
 		left = append(left, "holds "+strings.Join(held.Names(), " "))
 	}
 	if !r.NoNewPrivs {
 		left = append(left, "can gain privileges through set-uid programs")
+	}
+	if !r.Filtered {
+		left = append(left, "no filter of system calls is in force")
 	}
 	if r.Dumpable {
 		left = append(left, "its memory can be read by its user")
@@ -69,9 +74,12 @@ func (r Report) Privileges() []string {
 	return left
 }
 
+// Missing is what is expected and not held by any thread.
+func (r Report) Missing(expected ...Capability) Set { return setOf(expected) &^ r.Effective }
+
 // Read asks the kernel about every thread of this process.
 func Read() (Report, error) {
-	r := Report{UID: unix.Geteuid(), NoNewPrivs: true}
+	r := Report{UID: unix.Geteuid(), NoNewPrivs: true, Filtered: true}
 	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	if err != nil {
 		return Report{}, fmt.Errorf("ask whether the process is dumpable: %w", err)
@@ -112,7 +120,7 @@ func readStatus(name string) (string, error) {
 // add joins one thread's status text, proc_pid_status(5), to the report.
 func (r *Report) add(status string) error {
 	sets := map[string]*Set{"CapEff": &r.Effective, "CapPrm": &r.Permitted, "CapInh": &r.Inheritable, "CapBnd": &r.Bounding, "CapAmb": &r.Ambient}
-	seen := 0
+	seen, filtered := 0, false // a kernel without filters has no line for them
 	for line := range strings.Lines(status) {
 		name, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
@@ -128,7 +136,9 @@ func (r *Report) add(status string) error {
 			r.NoNewPrivs = r.NoNewPrivs && value == "1"
 			seen++
 		}
+		filtered = filtered || name == "Seccomp" && value == "2"
 	}
+	r.Filtered = r.Filtered && filtered
 	if want := len(sets) + 1; seen != want {
 		return fmt.Errorf("%d of %d lines about capabilities are there", seen, want)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,8 +24,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("SANDBOX_ROLE") {
 	case "drop":
 		os.Exit(dropAndTell())
-	case "tell":
-		os.Exit(tell())
+	case "filter":
+		os.Exit(filterAndTell())
 	}
 	os.Exit(m.Run())
 }
@@ -34,7 +35,11 @@ type told struct {
 	Before, After Report
 	Error         string
 	Chroot        []string // what each thread got when it tried to change its root
-	Executed      Report   // the report of a program that it started afterwards
+	Exec          string   // what it got when it tried to start a program
+	Calls         map[string]string
+	Read          string // what it read of the file that is root's alone, or why not
+	Parent        string // what its parent, which is root's, executes, or why it is not told
+	Watch         string // what it got when it asked to permit or deny what others open
 }
 
 func dropAndTell() int {
@@ -55,28 +60,23 @@ func dropAndTell() int {
 		}()
 		<-ready
 	}
-	after, err := Drop()
+	after, err := Drop(DACReadSearch, SysPtrace)
 	said.After, said.Error = after, errorText(err)
 	close(start)
 	done.Wait()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = []string{"SANDBOX_ROLE=tell"}
-	out, err := cmd.Output()
-	if err == nil {
-		err = json.Unmarshal(out, &said.Executed)
-	}
-	if err != nil {
-		said.Error += " then: " + err.Error()
-	}
+	said.Exec = errorText(exec.Command(os.Args[0]).Run())
+	said.Read = textOr(os.ReadFile(filepath.Join(filepath.Dir(os.Args[0]), "secret")))
+	said.Parent = textOr(os.Readlink(fmt.Sprintf("/proc/%d/exe", os.Getppid())))
+	_, err = unix.FanotifyInit(unix.FAN_CLASS_CONTENT, 0)
+	said.Watch = errorText(err)
 	return print(said)
 }
 
-func tell() int {
-	r, err := Read()
+func textOr[T ~string | ~[]byte](v T, err error) string {
 	if err != nil {
-		return 1
+		return err.Error()
 	}
-	return print(r)
+	return string(v)
 }
 
 func print(v any) int {
@@ -95,7 +95,7 @@ func errorText(err error) string {
 
 // run starts the second process as root (in a user namespace of its own where
 // the tests do not run as root) or as a user without any privilege.
-func run(t *testing.T, attributes *syscall.SysProcAttr) told {
+func run(t *testing.T, role string, attributes *syscall.SysProcAttr) told {
 	t.Helper()
 	// The program lies where every user may start it.
 	dir, err := os.MkdirTemp("", "sandbox")
@@ -105,13 +105,13 @@ func run(t *testing.T, attributes *syscall.SysProcAttr) told {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	program := filepath.Join(dir, "program")
 	text, err := os.ReadFile(os.Args[0])
-	for _, err := range []error{err, os.WriteFile(program, text, 0o755), os.Chmod(dir, 0o755)} {
+	for _, err := range []error{err, os.WriteFile(program, text, 0o755), os.WriteFile(filepath.Join(dir, "secret"), []byte("root's"), 0o600), os.Chmod(dir, 0o755)} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	cmd := exec.Command(program)
-	cmd.Env = []string{"SANDBOX_ROLE=drop"}
+	cmd.Env = []string{"SANDBOX_ROLE=" + role}
 	cmd.SysProcAttr = attributes
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -124,7 +124,7 @@ func run(t *testing.T, attributes *syscall.SysProcAttr) told {
 		t.Fatalf("read what it said, %q: %v", out, err)
 	}
 	if said.Error != "" {
-		t.Errorf("Drop: %s", said.Error)
+		t.Errorf("%s: %s", role, said.Error)
 	}
 	return said
 }
@@ -140,67 +140,130 @@ func asRoot() *syscall.SysProcAttr {
 	}
 }
 
-func asNobody() *syscall.SysProcAttr {
+// asNobody starts it as a user with the given capabilities, as wardd's unit does.
+// Only root can give one.
+func asNobody(t *testing.T, with ...Capability) *syscall.SysProcAttr {
 	if os.Geteuid() != 0 {
+		if len(with) > 0 {
+			t.Skip("only root can give a capability")
+		}
 		return nil
 	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	a := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	for _, c := range with {
+		a.AmbientCaps = append(a.AmbientCaps, uintptr(c))
+	}
+	return a
 }
 
-// Verifies: SR-016
-func TestRootGivesUpEverythingButItsName(t *testing.T) {
-	said := run(t, asRoot())
-	if said.Before.Effective == 0 {
-		t.Fatalf("the second process held nothing to give up: %+v", said.Before)
-	}
+// refused is what the process gets for what it gave up.
+var refused = unix.EPERM.Error()
+
+// checkFlags checks what holds for every process behind Drop.
+func checkFlags(t *testing.T, said told) {
+	t.Helper()
 	after := said.After
-	if held := after.Effective | after.Permitted | after.Inheritable | after.Ambient | after.Bounding; held != 0 {
-		t.Errorf("still held: %v", held.Names())
-	}
-	if !after.NoNewPrivs || after.Dumpable || after.Threads < 5 {
+	if !after.NoNewPrivs || !after.Filtered || after.Dumpable || after.Threads < 5 {
 		t.Errorf("flags over all threads: %+v", after)
 	}
-	if got := after.Privileges(); !slices.Equal(got, []string{"runs as root"}) {
-		t.Errorf("privileges that are left: %q", got)
-	}
 	for i, got := range said.Chroot {
-		if got != unix.EPERM.Error() {
+		if got != refused {
 			t.Errorf("thread %d changed its root: %q", i, got)
 		}
 	}
-	if said.Executed.Effective|said.Executed.Permitted != 0 {
-		t.Errorf("a program started afterwards holds %v", said.Executed.Effective.Names())
+	if !strings.HasSuffix(said.Exec, refused) {
+		t.Errorf("it started a program: %q", said.Exec)
+	}
+	if said.Watch != refused {
+		t.Errorf("it may permit and deny what others open: %q", said.Watch)
 	}
 }
 
-// Verifies: SR-016
+// Verifies: SR-016 SR-105
+func TestRootGivesUpAllButWhatIsKeptAndItsName(t *testing.T) {
+	said := run(t, "drop", asRoot())
+	if said.Before.Effective == 0 || len(said.Before.Privileges()) == 0 {
+		t.Fatalf("the second process held nothing to give up: %+v", said.Before)
+	}
+	checkFlags(t, said)
+	after, kept := said.After, setOf([]Capability{DACReadSearch, SysPtrace})
+	if held := after.Effective | after.Permitted | after.Bounding; held != kept || after.Inheritable|after.Ambient != 0 {
+		t.Errorf("held: %v, inheritable %v, ambient %v", held.Names(), after.Inheritable.Names(), after.Ambient.Names())
+	}
+	if got := after.Privileges(DACReadSearch, SysPtrace); !slices.Equal(got, []string{"runs as root"}) {
+		t.Errorf("privileges that are left: %q", got)
+	}
+	if got := after.Privileges(SysPtrace); !slices.Equal(got, []string{"runs as root", "holds cap_dac_read_search"}) {
+		t.Errorf("what nobody expects to be held is told as %q", got)
+	}
+}
+
+// Verifies: SR-016 SR-105
 func TestUserWithoutPrivilegeLosesTheWaysToGainOne(t *testing.T) {
-	said := run(t, asNobody())
+	said := run(t, "drop", asNobody(t))
 	if said.Before.UID == 0 || said.Before.Effective != 0 {
 		t.Fatalf("the second process began with privileges: %+v", said.Before)
 	}
 	if got := said.Before.Privileges(); len(got) == 0 {
 		t.Error("before Drop nothing was reported, though a set-uid program could be run")
 	}
+	checkFlags(t, said)
 	if got := said.After.Privileges(); len(got) != 0 {
 		t.Errorf("privileges that are left: %q", got)
 	}
-	if !said.Executed.NoNewPrivs {
-		t.Error("a program started afterwards may gain privileges")
+	if got := said.After.Missing(DACReadSearch, SysPtrace).Names(); !slices.Equal(got, []string{"cap_dac_read_search", "cap_sys_ptrace"}) {
+		t.Errorf("missing: %q", got)
+	}
+}
+
+// The daemon as its unit starts it: a user of its own with four capabilities, of
+// which two stay and do what they are kept for.
+//
+// Verifies: SR-105
+func TestDaemonKeepsWhatReadsAndLosesWhatActs(t *testing.T) {
+	four := []Capability{unix.CAP_SYS_ADMIN, DACReadSearch, SysPtrace, unix.CAP_AUDIT_READ}
+	said := run(t, "drop", asNobody(t, four...))
+	if said.Before.Effective != setOf(four) || said.Before.Ambient != setOf(four) {
+		t.Fatalf("the second process began with %v", said.Before.Effective.Names())
+	}
+	checkFlags(t, said)
+	after, kept := said.After, setOf([]Capability{DACReadSearch, SysPtrace})
+	if after.Effective != kept || after.Permitted != kept || after.Inheritable|after.Ambient != 0 {
+		t.Errorf("held: %v, permitted %v, inheritable %v, ambient %v", after.Effective.Names(), after.Permitted.Names(), after.Inheritable.Names(), after.Ambient.Names())
+	}
+	if got := after.Privileges(DACReadSearch, SysPtrace); len(got) != 0 {
+		t.Errorf("privileges that are left: %q", got)
+	}
+	if missing := after.Missing(DACReadSearch, SysPtrace); missing != 0 {
+		t.Errorf("missing: %q", missing.Names())
+	}
+	if said.Read != "root's" {
+		t.Errorf("a file that is root's alone: %q", said.Read)
+	}
+	if !strings.HasPrefix(said.Parent, "/") {
+		t.Errorf("what its parent executes: %q", said.Parent)
 	}
 }
 
 func TestStatusText(t *testing.T) {
-	const good = "Name:\tx\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000001\nCapEff:\t0000000000200000\nCapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\n"
-	r := Report{NoNewPrivs: true}
+	const good = "Name:\tx\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000001\nCapEff:\t0000000000200000\nCapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n"
+	r := Report{NoNewPrivs: true, Filtered: true}
 	if err := r.add(good); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal((r.Permitted|r.Effective).Names(), []string{"cap_chown", "cap_sys_admin"}) || !r.NoNewPrivs {
+	if !slices.Equal((r.Permitted|r.Effective).Names(), []string{"cap_chown", "cap_sys_admin"}) || !r.NoNewPrivs || !r.Filtered {
 		t.Errorf("got %+v", r)
 	}
 	if err := r.add(strings.Replace(good, "NoNewPrivs:\t1", "NoNewPrivs:\t0", 1)); err != nil || r.NoNewPrivs {
 		t.Errorf("one thread without no_new_privs: %v, %+v", err, r)
+	}
+	for name, unfiltered := range map[string]string{
+		"one thread without a filter": strings.Replace(good, "Seccomp:\t2", "Seccomp:\t0", 1), "a kernel without filters": strings.Replace(good, "Seccomp:\t2\n", "", 1),
+	} {
+		r := Report{Filtered: true}
+		if err := r.add(unfiltered); err != nil || r.Filtered {
+			t.Errorf("%s: %v, %+v", name, err, r)
+		}
 	}
 	for name, bad := range map[string]string{
 		"empty": "", "a line missing": strings.Replace(good, "CapAmb", "Cap", 1), "no number": strings.Replace(good, "CapEff:\t00", "CapEff:\tzz", 1),

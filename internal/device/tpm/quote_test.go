@@ -27,7 +27,7 @@ func TestQuote(t *testing.T) {
 		t.Fatal(err)
 	}
 	extend(t, socket, 4, 7)
-	question := quote.Qualifying([]byte("nonce"), chain.Hash{1})
+	question := quote.Qualifying([]byte("nonce"), chain.Hash{1}, [32]byte{3})
 	registers := []int{0, 4, 7, 11}
 	q, values, err := d.Quote(t.Context(), question, pcr.SHA256, registers)
 	if err != nil {
@@ -52,11 +52,15 @@ func TestQuote(t *testing.T) {
 		want   error
 	}{
 		"another nonce": {func() error {
-			_, err := quote.Verify(q, keys.AK.Public, quote.Qualifying([]byte("nonce2"), chain.Hash{1}), pcr.SHA256, v.Values())
+			_, err := quote.Verify(q, keys.AK.Public, quote.Qualifying([]byte("nonce2"), chain.Hash{1}, [32]byte{3}), pcr.SHA256, v.Values())
 			return err
 		}, quote.ErrNonce},
 		"another chain head": {func() error {
-			_, err := quote.Verify(q, keys.AK.Public, quote.Qualifying([]byte("nonce"), chain.Hash{2}), pcr.SHA256, v.Values())
+			_, err := quote.Verify(q, keys.AK.Public, quote.Qualifying([]byte("nonce"), chain.Hash{2}, [32]byte{3}), pcr.SHA256, v.Values())
+			return err
+		}, quote.ErrNonce},
+		"other claims": {func() error {
+			_, err := quote.Verify(q, keys.AK.Public, quote.Qualifying([]byte("nonce"), chain.Hash{1}, [32]byte{4}), pcr.SHA256, v.Values())
 			return err
 		}, quote.ErrNonce},
 		"another key of the same TPM": {func() error {

@@ -91,7 +91,7 @@ func (d *Decoder) takeLine(e *Entry, line []byte) string {
 	if wrong := d.takeData(e, l, rest, size); wrong != "" {
 		return wrong
 	}
-	if !d.ordered && !isZero(e.TemplateHash) {
+	if !d.ordered && !isZero(e.TemplateHash) && l.name != HiddenTemplate {
 		d.ordered = true
 		if !e.Rehashes() {
 			d.order, d.big = binary.BigEndian, true

@@ -14,7 +14,7 @@ type Field struct {
 }
 
 // formats are the format strings of the kernel's templates (ima_template.c,
-// builtin_templates).
+// builtin_templates), and the one that hides a path.
 var formats = map[string]string{
 	legacyName:   "d|n",
 	"ima-ng":     "d-ng|n-ng",
@@ -24,6 +24,8 @@ var formats = map[string]string{
 	"ima-buf":    "d-ng|n-ng|buf",
 	"ima-modsig": "d-ng|n-ng|sig|d-modsig|modsig",
 	"evm-sig":    "d-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode",
+
+	HiddenTemplate: hiddenFormat,
 }
 
 // Fields returns all fields of an entry, as parts of its data. It is nil where

@@ -74,11 +74,12 @@ type Entry struct {
 	Data         []byte // the template data as the kernel hashes them
 	Digest       FileDigest
 	Path         string
-	Signature    []byte // ima-sig, ima-sigv2, ima-modsig: the signature attribute
-	ModSignature []byte // ima-modsig: the appended PKCS #7 signature
-	Buffer       []byte // ima-buf: keys, command lines, critical data
-	Violation    bool   // the kernel could not vouch for the file: its hash in the list is zero
-	BigEndian    bool   // the integers in Data are
+	Signature    []byte     // ima-sig, ima-sigv2, ima-modsig: the signature attribute
+	ModSignature []byte     // ima-modsig: the appended PKCS #7 signature
+	Buffer       []byte     // ima-buf: keys, command lines, critical data
+	Hidden       pcr.Digest // template ward-hidden: SHA-256 of the data that the kernel hashed; Data are not those
+	Violation    bool       // the kernel could not vouch for the file: its hash in the list is zero
+	BigEndian    bool       // the integers in Data are
 }
 
 // Clone returns a copy that shares nothing with a decoder.
@@ -92,28 +93,34 @@ func (e Entry) Clone() Entry {
 	e.Signature = bytes.Clone(e.Signature)
 	e.ModSignature = bytes.Clone(e.ModSignature)
 	e.Buffer = bytes.Clone(e.Buffer)
+	e.Hidden = bytes.Clone(e.Hidden)
 	return e
 }
 
 // Extension returns what the kernel extended for the entry in a bank: all ones
 // for a violation, the list's own hash in that hash's bank, else the hash of the
 // template data (kernel 5.8 and later; ima_crypto.c, ima_calc_field_array_hash).
-// It is nil when this build cannot compute the algorithm.
+// It is nil when this build cannot compute the algorithm, and for a hidden entry in
+// a bank of which it does not hold the hash.
 func (e Entry) Extension(a pcr.Algorithm) pcr.Digest {
 	switch {
 	case e.Violation:
 		return pcr.AllOnes(a)
 	case a == hashAlgorithm(e.TemplateHash):
 		return bytes.Clone(e.TemplateHash)
+	case e.Hidden != nil && a == pcr.SHA256:
+		return bytes.Clone(e.Hidden)
+	case e.Hidden != nil:
+		return nil
 	}
 	return a.Sum(e.Data)
 }
 
 // Rehashes tells whether the template data hash to the list's template hash:
 // where they do not, path and digest are not what was extended in the bank of
-// that hash. A violation has no hash and does not count.
+// that hash. A violation has no hash and does not count, nor does a hidden entry.
 func (e Entry) Rehashes() bool {
-	return e.Violation || bytes.Equal(hashAlgorithm(e.TemplateHash).Sum(e.Data), e.TemplateHash)
+	return e.Violation || e.Hidden != nil || bytes.Equal(hashAlgorithm(e.TemplateHash).Sum(e.Data), e.TemplateHash)
 }
 
 // hashAlgorithm is the algorithm of a template hash, told by its length.

@@ -34,6 +34,11 @@ func (r *Replay) add(e *Entry) error {
 	case e.Violation:
 	case r.bank.Algorithm() == hashAlgorithm(e.TemplateHash):
 		extension = e.TemplateHash
+	case e.Hidden != nil:
+		if r.bank.Algorithm() != pcr.SHA256 {
+			return fmt.Errorf("replay IMA entry %d: its path is hidden, and with it the hash in bank %s", e.Index, r.bank.Algorithm())
+		}
+		extension = e.Hidden
 	default:
 		r.scratch = r.bank.Algorithm().AppendSum(r.scratch[:0], e.Data)
 		extension = r.scratch
@@ -86,4 +91,4 @@ func BootAggregate(a pcr.Algorithm, values pcr.Values) pcr.Digest {
 
 // IsBootAggregate tells whether an entry is the one that ties the list to the
 // boot.
-func (e Entry) IsBootAggregate() bool { return e.Path == "boot_aggregate" }
+func (e Entry) IsBootAggregate() bool { return e.Path == "boot_aggregate" && e.Hidden == nil }

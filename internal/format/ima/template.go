@@ -3,6 +3,8 @@ package ima
 import (
 	"bytes"
 	"strings"
+
+	"ward/internal/format/pcr"
 )
 
 // fieldKind says how a template's field is laid out and what it holds.
@@ -21,6 +23,7 @@ const (
 	fieldHex                            // evmsig, xattrlengths, xattrvalues
 	fieldUint16                         // imode
 	fieldUint32                         // iuid, igid
+	fieldHidden                         // x-sha256: the hash of data that are not shown
 )
 
 // fieldKinds are the kernel's template fields (ima_template.c,
@@ -42,6 +45,7 @@ var fieldKinds = map[string]fieldKind{
 	"xattrnames":   fieldText,
 	"xattrlengths": fieldHex,
 	"xattrvalues":  fieldHex,
+	hiddenField:    fieldHidden,
 }
 
 // layout is a template: its name in the list and its fields. No fields: unknown.
@@ -121,6 +125,11 @@ func (d *Decoder) takeFields(e *Entry, l *layout) string {
 			e.ModSignature = notEmpty(field)
 		case fieldBuffer:
 			e.Buffer = notEmpty(field)
+		case fieldHidden:
+			if len(field) != pcr.SHA256.Size() {
+				return "the hash of its hidden data is not of SHA-256"
+			}
+			e.Hidden = field
 		}
 	}
 	if l.fields != nil && len(rest) != 0 {

@@ -85,6 +85,7 @@ type Service struct {
 	Name     string `json:"name"`
 	PID      int    `json:"pid"` // zero when it does not run
 	Starts   int    `json:"starts"`
+	Missed   int    `json:"missed,omitempty"` // how often it was ended for giving no sign of life
 	LastExit string `json:"lastExit,omitempty"`
 }
 

@@ -14,6 +14,7 @@ import (
 	"ward/internal/lab/board"
 	"ward/internal/lab/disk"
 	"ward/internal/lab/image/mapper"
+	"ward/internal/lab/stranger"
 	"ward/internal/lab/tool"
 )
 
@@ -96,6 +97,13 @@ func (b *Builder) nodes(ctx context.Context, img *Image, in Inputs, k kernel, pr
 	for path, text := range accounts {
 		data(path, []byte(text))
 	}
+	// What lies below /data is copied to the data volume, where it can be changed.
+	rinse, err := stranger.Program("rinsing the line\n", nil)
+	if err != nil {
+		return nil, err
+	}
+	n["/data/app/rinse"] = node{mode: 0o755, file: disk.File{Data: rinse}}
+	data("/data/app/rinse.conf", []byte("volume_ml = 5\n"))
 	data("/etc/os-release", []byte(osRelease(brd, img.Version)))
 	data("/etc/hostname", []byte(brd.Product+"\n"))
 	for name, content := range in.Trust {

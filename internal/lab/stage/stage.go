@@ -46,6 +46,23 @@ type Stage struct {
 	Used   bool // the device was up at least once
 }
 
+// Drill is one attack on the device, or one change of it, with what must be seen.
+type Drill struct {
+	Name  string
+	Title string
+	Demo  bool // played by the demonstration, too
+	// Run attacks the device of the stage and returns what the fleet saw. An
+	// error means that the attack was not seen as it must be.
+	Run func(ctx context.Context, s *Stage) (Outcome, error)
+}
+
+// Outcome is what a drill showed: a line of its table.
+type Outcome struct {
+	Attack string
+	Seen   string        // what the fleet saw
+	After  time.Duration // from the attack to the fleet's receipt of it
+}
+
 // Set builds what is not cached, manufactures a device and starts broker
 // and backend. Close takes everything down again.
 func Set(ctx context.Context, w *works.Works) (*Stage, error) {

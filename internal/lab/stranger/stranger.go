@@ -19,13 +19,23 @@ const (
 	Message = "a program that is in no release\n"
 )
 
-// New makes a small static ELF program for x86-64 Linux that prints one
-// line and exits. Sixteen random bytes at its end give every copy a digest of
-// its own: the kernel measures the same path and digest only once.
-// System V ABI, ELF-64 object file format; AMD64 supplement for the system calls.
+// New makes a program that prints Message. Sixteen random bytes at its end give
+// every copy a digest of its own: the kernel measures the same path and digest
+// only once.
 func New() ([]byte, error) {
+	nonce := make([]byte, 16)
+	if _, err := rand.Read(nonce); err != nil {
+		return nil, fmt.Errorf("make nonce: %w", err)
+	}
+	return Program(Message, nonce)
+}
+
+// Program makes a small static ELF program for x86-64 Linux that prints one line
+// and exits; tail stands at its end. System V ABI, ELF-64 object file format;
+// AMD64 supplement for the system calls.
+func Program(line string, tail []byte) ([]byte, error) {
 	var code bytes.Buffer
-	message := []byte(Message)
+	message := []byte(line)
 	code.Write([]byte{0xb8, 1, 0, 0, 0})   // mov eax, 1 (write)
 	code.Write([]byte{0xbf, 1, 0, 0, 0})   // mov edi, 1
 	code.Write([]byte{0x48, 0x8d, 0x35})   // lea rsi, [rip+offset]
@@ -36,12 +46,8 @@ func New() ([]byte, error) {
 	code.Write([]byte{0xb8, 60, 0, 0, 0})  // mov eax, 60 (exit)
 	code.Write([]byte{0x31, 0xff})         // xor edi, edi
 	code.Write([]byte{0x0f, 0x05})         // syscall
-	nonce := make([]byte, 16)
-	if _, err := rand.Read(nonce); err != nil {
-		return nil, fmt.Errorf("make nonce: %w", err)
-	}
 	const head = elfHeaderSize + elfProgramSize
-	size := uint64(head + code.Len() + len(message) + len(nonce))
+	size := uint64(head + code.Len() + len(message) + len(tail))
 
 	var out bytes.Buffer
 	out.Write([]byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})
@@ -58,7 +64,7 @@ func New() ([]byte, error) {
 	}
 	out.Write(code.Bytes())
 	out.Write(message)
-	out.Write(nonce)
+	out.Write(tail)
 	return out.Bytes(), nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"crypto/ecdsa"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"ward/internal/format/pcr"
@@ -70,7 +71,9 @@ func Appraise(e evidence.Evidence, r *release.Verified, p Policy, now time.Time)
 //  8. runtime: the IMA list begins with the boot_aggregate of this boot, or goes
 //     on where earlier evidence ended; a prefix of it gives PCR 10, nothing in it
 //     is a violation, and every file in it is one of the release.
-//  9. the verdict joins the claims: contraindicated wins over none, none over
+//  9. posture: what the device says of its state beside its files is what the
+//     release expects; a release that expects nothing leaves the claim out.
+//  10. the verdict joins the claims: contraindicated wins over none, none over
 //     warning, warning over affirming. In bring-up mode it is none.
 func AppraiseList(e evidence.Evidence, list io.Reader, truncated func() bool, r *release.Verified, p Policy, now time.Time) Result {
 	res := Result{Claims: make(map[Claim]Tier, len(claims)), PCRs: make(map[int]PCRResult), BringUp: p.BringUp}
@@ -94,9 +97,11 @@ func AppraiseList(e evidence.Evidence, list io.Reader, truncated func() bool, r 
 		res.next(e, v, verified, p.Since)
 	}
 
+	judgePosture(&res, e, r, v, p)
+
 	res.Verdict = Affirming
 	for _, c := range claims {
-		if t, made := res.Claims[c]; made || c != ClaimSecureBoot {
+		if t, made := res.Claims[c]; made || !slices.Contains(onDemand[:], c) {
 			res.Verdict = join(res.Verdict, t)
 		}
 	}

@@ -36,7 +36,7 @@ type vouched struct {
 //  1. an attestation key is known and both quotes are there (boot.quote-missing);
 //  2. each is signed by that key (boot.quote-other-key), is a quote and nothing
 //     else (boot.quote-unreadable), answers the question that was asked with the
-//     head of the record beside it (boot.quote-nonce), and is over one bank and
+//     head of the record and the claims beside it (boot.quote-nonce), and is over one bank and
 //     registers whose values stand beside it (boot.quote-registers); the boot
 //     quote leaves PCR 10 out, the list quote is over PCR 10 alone;
 //  3. both are of one boot of the TPM, the boot quote first (boot.quote-mixed);
@@ -65,7 +65,7 @@ func judgeQuotes(res *Result, e evidence.Evidence, p Policy) vouched {
 	if len(nonce) == 0 {
 		nonce = e.Nonce
 	}
-	question := quote.Qualifying(nonce, e.Record.Head)
+	question := quote.Qualifying(nonce, e.Record.Head, e.Claims())
 	boot, err := verifyQuote(e.BootQuote, e, p, question, func(n int) bool { return n != ima.Register })
 	list, listErr := verifyQuote(e.ListQuote, e, p, question, func(n int) bool { return n == ima.Register })
 	if err != nil || listErr != nil {

@@ -11,6 +11,7 @@ import (
 	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/posture"
 	"ward/internal/trust/quote"
 	"ward/internal/trust/quote/quotetest"
 )
@@ -23,7 +24,7 @@ var record = evidence.Record{Epoch: 1, Sequence: 9, Head: chain.Hash{1, 2, 3}}
 // Evidence that is old, replayed, mixed from two boots or quoted by another key
 // has a finding of its own each, and none is a pass.
 //
-// Verifies: SR-001 SR-007
+// Verifies: SR-001 SR-007 SR-095
 func TestQuotes(t *testing.T) {
 	const n, w, c = appraisal.None, appraisal.Warning, appraisal.Contraindicated
 	for _, test := range []struct {
@@ -42,6 +43,18 @@ func TestQuotes(t *testing.T) {
 		{"the record beside the quotes is another", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
 			e.Record.Head[0] ^= 1
 		}, c, []finding.Code{finding.QuoteNonce, finding.QuoteNonce}},
+		{"the posture beside the quotes is another", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
+			e.Posture = []posture.Claim{{Name: "kernel.lockdown", Values: []string{"integrity"}}}
+		}, c, []finding.Code{finding.QuoteNonce, finding.QuoteNonce}},
+		{"a component that ran is left out beside the quotes", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
+			e.Running = []byte{3}
+			d.Quote(t, e)
+			e.Running = []byte{1}
+		}, c, []finding.Code{finding.QuoteNonce, finding.QuoteNonce}},
+		{"honest, with posture", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
+			e.Posture, e.Running = []posture.Claim{{Name: "kernel.lockdown", Values: []string{"integrity"}}}, []byte{3}
+			d.Quote(t, e)
+		}, appraisal.Affirming, nil},
 		{"another key", func(t *testing.T, d *appraisaltest.Device, e *evidence.Evidence, p *appraisal.Policy) {
 			d.AK = quotetest.Key(t)
 			d.Quote(t, e)

@@ -70,10 +70,14 @@ const (
 	ClaimBoot       Claim = "boot"       // the registers hold what the release names
 	ClaimSecureBoot Claim = "secureboot" // Secure Boot stood as the release demands
 	ClaimRuntime    Claim = "runtime"    // what ran since is in the release
+	ClaimPosture    Claim = "posture"    // the running system is set as the release expects
 )
 
 // claims in the order in which they are decided.
-var claims = [...]Claim{ClaimRelease, ClaimQuote, ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimSecureBoot, ClaimRuntime}
+var claims = [...]Claim{ClaimRelease, ClaimQuote, ClaimEventLog, ClaimPCRs, ClaimBoot, ClaimSecureBoot, ClaimRuntime, ClaimPosture}
+
+// onDemand are the claims that only a release that demands something of them makes.
+var onDemand = [...]Claim{ClaimSecureBoot, ClaimPosture}
 
 // Claims lists the claims in the order in which they are decided.
 func Claims() []Claim { return slices.Clone(claims[:]) }
@@ -113,9 +117,8 @@ type Result struct {
 	// SecureBoot is how Secure Boot stood; nil when the log does not explain PCR 7.
 	SecureBoot *secureboot.State `json:"secureBoot,omitempty"`
 
-	// Next is what to hold later evidence of the device against; nil when this
-	// evidence establishes nothing.
-	Next *Since `json:"next,omitempty"`
+	Next    *Since `json:"next,omitempty"`    // what to hold later evidence of the device against; nil: this establishes nothing
+	Running []byte `json:"running,omitempty"` // components that ran since boot (package inventory), as a quote vouches for them
 }
 
 // lower sets a claim's tier, or joins it with what is there.
@@ -135,6 +138,7 @@ func (r *Result) next(e evidence.Evidence, v vouched, list ima.Checkpoint, known
 	if v.clock == nil {
 		return
 	}
+	r.Running = e.Running
 	r.Next = &Since{Boot: e.Boot, Clock: *v.clock, List: list, Epoch: e.Record.Epoch, Sequence: e.Record.Sequence}
 	if r.Next.Sequence == 0 && known != nil {
 		r.Next.Epoch, r.Next.Sequence = known.Epoch, known.Sequence

@@ -13,10 +13,11 @@ import (
 	"ward/internal/format/chain"
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
+	"ward/internal/trust/posture"
 )
 
 // Version is the version of the document that this package writes and reads.
-const Version = 1
+const Version = 2
 
 // Bounds of what is read, in bytes but for maxLevels.
 const (
@@ -31,7 +32,7 @@ const (
 	maxList   = 64 << 20
 	maxQuote  = 1 << 10 // TPMS_ATTEST takes up to 200, TPMT_SIGNATURE 72
 	maxReason = 512     // why a part could not be read
-	maxLevels = 4       // document, list or map, its content
+	maxLevels = 4       // document, claims, a claim, its values
 )
 
 var (
@@ -64,6 +65,7 @@ type document struct {
 	From           *checkpoint      `cbor:"18,keyasint,omitempty"`
 	IMA            []byte           `cbor:"19,keyasint,omitempty"`
 	IMATruncated   bool             `cbor:"20,keyasint,omitempty"`
+	claims
 }
 
 type record struct {
@@ -102,7 +104,7 @@ var decMode = func() cbor.DecMode {
 	m, err := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, UTF8: cbor.UTF8RejectInvalid, MaxNestedLevels: maxLevels,
-		MaxMapPairs: 32, MaxArrayElements: 16,
+		MaxMapPairs: 32, MaxArrayElements: posture.MaxValues,
 	}.DecMode()
 	if err != nil {
 		panic(err)
@@ -119,7 +121,7 @@ func Encode(e Evidence) ([]byte, error) {
 	d := document{
 		Version: Version, Tenant: e.Tenant, Device: e.Device, Boot: e.Boot, Nonce: e.Nonce, Release: e.Release, SBOM: e.SBOM,
 		Bank: uint16(e.Bank), EventLog: e.EventLog, EventLogDigest: e.EventLogDigest, UserLog: e.UserLog,
-		IMA: e.IMA, IMATruncated: e.IMATruncated,
+		IMA: e.IMA, IMATruncated: e.IMATruncated, claims: e.claims(),
 	}
 	if !e.Time.IsZero() {
 		d.Time = e.Time.UnixMilli()
@@ -203,7 +205,7 @@ func Parse(b []byte) (Evidence, error) {
 
 // lenient reads the version of documents whose other fields may not be known.
 var lenient = func() cbor.DecMode {
-	m, err := cbor.DecOptions{IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden, MaxNestedLevels: maxLevels, MaxMapPairs: 256, MaxArrayElements: 256}.DecMode()
+	m, err := cbor.DecOptions{IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden, MaxNestedLevels: maxLevels, MaxMapPairs: 256, MaxArrayElements: posture.MaxValues}.DecMode()
 	if err != nil {
 		panic(err)
 	}
@@ -246,6 +248,7 @@ func (d *document) evidence() (Evidence, error) {
 	if c := d.From; c != nil {
 		e.From = ima.Checkpoint{Entries: int(c.Entries), PCR: c.PCR}
 	}
+	e.setClaims(d.claims)
 	return e, nil
 }
 
@@ -293,6 +296,9 @@ func (e *Evidence) check() error {
 		if len(*reason) > maxReason || !printable(*reason) {
 			return fmt.Errorf("a reason of %d bytes: want at most %d, printable", len(*reason), maxReason)
 		}
+	}
+	if err := e.checkClaims(); err != nil {
+		return err
 	}
 	return e.checkFrom()
 }

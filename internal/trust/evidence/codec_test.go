@@ -17,6 +17,7 @@ import (
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/posture"
 )
 
 // full has every field set.
@@ -31,6 +32,13 @@ func full() evidence.Evidence {
 		PCRError:  "a", QuoteError: "b", EventLogError: "c", UserLogError: "d", IMAError: "not there: e",
 		EventLog: []byte("log"), UserLog: []byte("user log"), IMA: []byte("list"),
 		From: ima.Checkpoint{Entries: 70000, PCR: bytes.Repeat([]byte{8}, 32)}, IMATruncated: true,
+		Posture: []posture.Claim{
+			{Name: "boot.secureboot", Absent: true},
+			{Name: "kernel.lockdown", Values: []string{"integrity"}},
+			{Name: "net.listening", Values: []string{"tcp 0.0.0.0:22 /usr/sbin/sshd", "tcp 127.0.0.1:1883 ?"}, More: 300},
+			{Name: "users.login", Error: "permission denied"},
+		},
+		Running: []byte("components"),
 	}
 }
 
@@ -88,6 +96,18 @@ func TestBounds(t *testing.T) {
 		"a reason of two lines":   func(e *evidence.Evidence) { e.IMAError = "a\nb" },
 		"a long reason":           func(e *evidence.Evidence) { e.PCRError = strings.Repeat("x", 513) },
 		"a checkpoint of nothing": func(e *evidence.Evidence) { e.From = ima.Checkpoint{PCR: make([]byte, 32)} },
+		"too many claims":         func(e *evidence.Evidence) { e.Posture = make([]posture.Claim, posture.MaxRules+1) },
+		"claims of 25 KiB":        func(e *evidence.Evidence) { e.Posture = told(60, 1, 400) },
+		"a claim of no name":      func(e *evidence.Evidence) { e.Posture[0].Name = "" },
+		"a claim's name for more": func(e *evidence.Evidence) { e.Posture[0].Name = "a\nb" },
+		"a value for terminals":   func(e *evidence.Evidence) { e.Posture[1].Values[0] = "\x1b[2J" },
+		"a long value":            func(e *evidence.Evidence) { e.Posture[1].Values[0] = strings.Repeat("x", 513) },
+		"values in disorder":      func(e *evidence.Evidence) { v := e.Posture[2].Values; v[0], v[1] = v[1], v[0] },
+		"fewer than no value":     func(e *evidence.Evidence) { e.Posture[2].More = -1 },
+		"a claim's long reason":   func(e *evidence.Evidence) { e.Posture[3].Error = strings.Repeat("x", 513) },
+		"absent, with a reason":   func(e *evidence.Evidence) { e.Posture[0].Error = "x" },
+		"claims in disorder":      func(e *evidence.Evidence) { p := e.Posture; p[0], p[1] = p[1], p[0] },
+		"too much that runs":      func(e *evidence.Evidence) { e.Running = make([]byte, evidence.MaxRunning+1) },
 		"a checkpoint without":    func(e *evidence.Evidence) { e.From = ima.Checkpoint{Entries: 1} },
 	} {
 		e := full()
@@ -120,20 +140,33 @@ func TestOneForm(t *testing.T) {
 	for name, bad := range map[string]string{
 		"nothing":             "",
 		"a byte behind":       hex.EncodeToString(b) + "00",
-		"indefinite map":      "bf0101ff",
-		"a number too long":   "a1011801",
-		"keys not sorted":     "a202636c61620101",
-		"a key twice":         "a201010101",
-		"an unknown key":      "a20101181e01",
-		"a tag":               "a101c101",
-		"a list":              "8101",
-		"an empty text":       "a2010102 60",
-		"an empty nonce":      "a2010106 40",
-		"no checkpoint":       "a20101128200" + "40",
-		"a short head":        "a20101078301024103",
-		"an error of nothing": "a201010ea1006161",
-		"4 GiB of log":        "a201010f5affffffff",
-		"2^63 bytes of list":  "a20101135b7fffffffffffffff",
+		"indefinite map":      "bf0102ff",
+		"a number too long":   "a1011802",
+		"keys not sorted":     "a202636c61620102",
+		"a key twice":         "a201020102",
+		"an unknown key":      "a20102181e01",
+		"a tag":               "a101c102",
+		"a list":              "8102",
+		"an empty text":       "a2010202 60",
+		"an empty nonce":      "a2010206 40",
+		"no checkpoint":       "a20102128200" + "40",
+		"a short head":        "a20102078301024103",
+		"an error of nothing": "a201020ea1006161",
+		"4 GiB of log":        "a201020f5affffffff",
+		"2^63 bytes of list":  "a20102135b7fffffffffffffff",
+		"no claims":           "a201021580",
+		"nothing runs":        "a201021640",
+		"a short claim":       "a201021581816161",
+		"a claim of no name":  "a2010215818560 80 00 f4 60",
+		"values in disorder":  "a2010215818561 61 82 6162 6161 00 f4 60",
+		"a value twice":       "a2010215818561 61 82 6161 6161 00 f4 60",
+		"absent and there":    "a2010215818561 61 81 6161 00 f5 60",
+		"no list of values":   "a2010215818561 61 f6 00 f4 60",
+		"claims in disorder":  "a2010215828561 62 80 00 f4 60 8561 61 80 00 f4 60",
+		"a claim twice":       "a2010215828561 61 80 00 f4 60 8561 61 80 00 f4 60",
+		"2^32 more":           "a2010215818561 61 80 1b0000000100000000 f4 60",
+		"2^60 claims":         "a20102159b1000000000000000",
+		"a list in a value":   "a2010215818561 61 81 80 00 f4 60",
 	} {
 		raw, err := hex.DecodeString(strings.ReplaceAll(bad, " ", ""))
 		if err != nil {
@@ -143,8 +176,8 @@ func TestOneForm(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := evidence.Parse([]byte{0xa1, 1, 2}); !errors.Is(err, evidence.ErrVersion) {
-		t.Errorf("version 2: %v", err)
+	if _, err := evidence.Parse([]byte{0xa1, 1, 1}); !errors.Is(err, evidence.ErrVersion) {
+		t.Errorf("version 1: %v", err)
 	}
 }
 
@@ -159,7 +192,7 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	f.Add([]byte{0xa1, 1, 1})
+	f.Add([]byte{0xa1, 1, 2})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := evidence.Parse(b)
 		most := uint64(allocationFloor + allocationFactor*len(b))

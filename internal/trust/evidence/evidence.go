@@ -12,6 +12,7 @@ import (
 	"ward/internal/format/chain"
 	"ward/internal/format/ima"
 	"ward/internal/format/pcr"
+	"ward/internal/trust/posture"
 )
 
 // Absent is how the error of a part begins that is not there at all, as
@@ -55,6 +56,13 @@ type Evidence struct {
 	From ima.Checkpoint
 	// IMATruncated says that the list was longer than its reader's bound.
 	IMATruncated bool
+
+	// Posture is what the device says of its state beside its files, by name, and
+	// Running the set of the release's components that have run since boot, in the
+	// form that the release's SBOM gives it. The quotes sign Claims, a digest of both.
+	// Empty: nobody has looked.
+	Posture []posture.Claim
+	Running []byte
 }
 
 // Record is the head of the device's journal at the moment of the quotes.

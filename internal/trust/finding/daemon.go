@@ -19,6 +19,6 @@ var daemonCodes = []Definition{
 		"A role has stopped or reports no progress within its bound.",
 		"Restart wardd; if it comes back, report it to the manufacturer.", []string{"IEC 62443-4-2 CR 7.2", "FDA App. 1 G"}},
 	{DaemonPrivileged, Medium, Condition, "wardd runs with more privilege than it needs",
-		"wardd found capabilities or the root user that it could not give up.",
+		"wardd runs as root, holds capabilities that it could not give up, or is not bound by its filter of system calls.",
 		"Start wardd by the unit of the release.", []string{"IEC 62443-4-2 CCSC 3", "FDA App. 1 B"}},
 }

@@ -31,24 +31,39 @@ func isBuffer(e ima.Entry) bool { return e.Template == "ima-buf" || len(e.Buffer
 // BaselineDigest is the algorithm of the baseline's digests.
 const BaselineDigest = "sha256"
 
+// Content is the SHA-256 of the file that an entry measured; false for one that
+// names no content that the baseline could hold, or that the kernel could not vouch
+// for.
+func Content(e ima.Entry) ([32]byte, bool) {
+	if e.Violation || e.Hidden != nil || isBuffer(e) || e.IsBootAggregate() || e.Digest.Algorithm != BaselineDigest || e.Digest.Verity || len(e.Digest.Digest) != 32 {
+		return [32]byte{}, false
+	}
+	return [32]byte(e.Digest.Digest), true
+}
+
 // JudgeEntry compares one entry of the IMA list with the baseline; the finding
 // is set for Unknown, Changed and Violated. Content counts: a released file that
 // the kernel saw at another path is known, because the initramfs, bind mounts
 // and other mount points give the same file another path. A file that the release
 // lets change, and that is no program, is known by its path. index may be nil,
-// then only violations are told; where it cannot be read, the entry is not judged,
-// and Index.Err tells why.
+// then only violations and hidden entries are told; where it cannot be read, the
+// entry is not judged, and Index.Err tells why. A hidden entry is never known:
+// nobody can verify that its digest is what was measured.
 func JudgeEntry(e ima.Entry, index *baseline.Index) (Standing, finding.Finding) {
 	switch {
 	case e.Violation:
 		f := finding.New(finding.IMAViolation, "the kernel measured the file while it was open for writing")
 		return Violated, about(f, e)
+	case e.Hidden != nil:
+		f := finding.New(finding.IMAUnknownFile, "the device keeps the file's name to itself; it is shown at the bedside")
+		return Unknown, about(f, e)
 	case isBuffer(e) || e.IsBootAggregate():
 		return NoFile, finding.Finding{}
-	case index == nil || e.Digest.Algorithm != BaselineDigest || e.Digest.Verity || len(e.Digest.Digest) != 32:
+	}
+	sum, ok := Content(e)
+	if index == nil || !ok {
 		return NotJudged, finding.Finding{}
 	}
-	sum := [32]byte(e.Digest.Digest)
 	switch index.Lookup(e.Path, sum) {
 	case baseline.Known, baseline.KnownContentOtherPath:
 		return Known, finding.Finding{}

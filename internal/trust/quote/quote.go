@@ -66,18 +66,21 @@ func (v Verified) Firmware() uint64 { return v.firmware }
 
 // domain keeps a quote's qualifying data apart from every other signature of
 // the attestation key.
-const domain = "ward quote v1\n"
+const domain = "ward quote v2\n"
 
 // Qualifying is the qualifying data of a quote: it ties the quote to one
-// question and to the state of the device's record,
-// SHA-256("ward quote v1\n" ‖ nonce length in 4 bytes ‖ nonce ‖ chain head).
-func Qualifying(nonce []byte, head chain.Hash) [32]byte {
+// question, to the state of the device's record and to what the device says about
+// itself beside its registers (evidence.Claims), so that nobody between device and
+// reader can change it:
+// SHA-256("ward quote v2\n" ‖ nonce length in 4 bytes ‖ nonce ‖ chain head ‖ claims).
+func Qualifying(nonce []byte, head chain.Hash, claims [32]byte) [32]byte {
 	h := sha256.New()
 	h.Write([]byte(domain))
 	n := len(nonce)
 	h.Write([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
 	h.Write(nonce)
 	h.Write(head[:])
+	h.Write(claims[:])
 	return [32]byte(h.Sum(nil))
 }
 

@@ -35,12 +35,12 @@ func captured(t testing.TB) (quote.Quote, *ecdsa.PublicKey, pcr.Values) {
 	return quote.Quote{Attest: c.Attest, Signature: c.Signature}, key.(*ecdsa.PublicKey), c.Values
 }
 
-var question = quote.Qualifying([]byte("nonce"), chain.Hash{1})
+var question = quote.Qualifying([]byte("nonce"), chain.Hash{1}, [32]byte{2})
 
-// TestGolden: printf of the domain, 00000005, "nonce" and the head 01 00…,
-// through sha256sum.
+// TestGolden: printf of the domain, 00000005, "nonce", the head 01 00… and the
+// claims 02 00…, through sha256sum.
 func TestGolden(t *testing.T) {
-	const want = "6350a2f63652652c162a99f3fdd1e7af9d95aa0f4a2bd01792b8df012c422250"
+	const want = "804d323def3e1c123270ef7f18731c8dbb8c962eeeef230ba83d998006b6f01e"
 	if got := pcr.Digest(question[:]).String(); got != want {
 		t.Errorf("qualifying data %s, want %s", got, want)
 	}

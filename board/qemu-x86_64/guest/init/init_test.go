@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"ward/internal/lab/control"
 )
@@ -75,18 +77,33 @@ func TestIMAPolicyGoesOneRuleAWrite(t *testing.T) {
 	}
 }
 
-func TestFirstCard(t *testing.T) {
-	class := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(class, "lo"), 0o755); err != nil {
+// What the image ships below /data appears once, and what was changed there stays.
+func TestSeed(t *testing.T) {
+	from := fstest.MapFS{
+		"app":            {Mode: fs.ModeDir | 0o755},
+		"app/rinse":      {Data: []byte("program"), Mode: 0o755},
+		"app/rinse.conf": {Data: []byte("rate=1"), Mode: 0o644},
+	}
+	to := t.TempDir()
+	for range 2 {
+		if err := seed(from, to); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, "app", "rinse.conf"), []byte("rate=9"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(to, "app", "rinse")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := firstCard(class); err == nil {
-		t.Error("loopback alone: no error")
-	}
-	if err := os.MkdirAll(filepath.Join(class, "eth0", "device"), 0o755); err != nil {
+	if err := seed(from, to); err != nil {
 		t.Fatal(err)
 	}
-	if card, err := firstCard(class); err != nil || card != "eth0" {
-		t.Errorf("got %q, %v", card, err)
+	info, err := os.Stat(filepath.Join(to, "app", "rinse"))
+	if err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("the program: %v, %v", info, err)
+	}
+	if b, _ := os.ReadFile(filepath.Join(to, "app", "rinse.conf")); string(b) != "rate=9" {
+		t.Errorf("the settings are %q, want what was changed", b)
 	}
 }

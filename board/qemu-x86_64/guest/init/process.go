@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -54,8 +56,10 @@ type program struct {
 	argv                  []string // argv[0] is a path
 	env                   []string
 	uid, gid              uint32
-	groups                []uint32 // supplementary
-	rtprio                uint64   // highest real-time priority that it may ask for
+	groups                []uint32  // supplementary
+	rtprio                uint64    // highest real-time priority that it may ask for
+	confined              bool      // it and what it starts can hold caps and no other capability
+	caps                  []uintptr // capabilities that it keeps as another user than root
 	stdin, stdout, stderr *os.File
 }
 
@@ -72,6 +76,7 @@ func (r *reaper) spawn(p program) (int, <-chan unix.WaitStatus, error) {
 	if p.uid != 0 || p.gid != 0 {
 		// Changing the user drops every capability, capabilities(7).
 		attr.Sys.Credential = &syscall.Credential{Uid: p.uid, Gid: p.gid, Groups: p.groups}
+		attr.Sys.AmbientCaps = p.caps // but for these
 	}
 	r.mu.Lock() // so that the child cannot be reaped before it is known
 	defer r.mu.Unlock()
@@ -83,12 +88,42 @@ func (r *reaper) spawn(p program) (int, <-chan unix.WaitStatus, error) {
 		}
 		defer unix.Setrlimit(unix.RLIMIT_RTPRIO, &unix.Rlimit{})
 	}
-	pid, err := syscall.ForkExec(p.argv[0], p.argv, attr)
+	start := syscall.ForkExec
+	if p.confined {
+		start = func(argv0 string, argv []string, attr *syscall.ProcAttr) (int, error) {
+			return forkConfined(p.caps, argv0, argv, attr)
+		}
+	}
+	pid, err := start(p.argv[0], p.argv, attr)
 	if err != nil {
 		return 0, nil, fmt.Errorf("start %s: %w", p.argv[0], err)
 	}
 	r.waiting[pid] = done
 	return pid, done, nil
+}
+
+// forkConfined starts a program whose bounding set is reduced to caps. The set
+// belongs to a thread and is inherited from the one that forks, capabilities(7):
+// it is reduced on a thread that ends here.
+func forkConfined(caps []uintptr, argv0 string, argv []string, attr *syscall.ProcAttr) (pid int, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked
+		for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
+			if slices.Contains(caps, c) {
+				continue
+			}
+			// EINVAL: the kernel does not know it.
+			if err = unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && err != unix.EINVAL {
+				err = fmt.Errorf("give up capability %d: %w", c, err)
+				return
+			}
+		}
+		pid, err = syscall.ForkExec(argv0, argv, attr)
+	}()
+	<-done
+	return pid, err
 }
 
 // exitCode is the status as a shell gives it.

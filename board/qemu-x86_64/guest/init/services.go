@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"ward/board/qemu-x86_64/guest/init/notify"
 	"ward/internal/lab/control"
 )
 
@@ -21,13 +23,20 @@ type service struct {
 	uid, gid uint32
 	groups   []uint32 // supplementary
 	rtprio   uint64   // highest real-time priority that it may ask for
+	caps     []uintptr
+	watchdog time.Duration // between two signs of life; 0: it promises none
 }
 
 // The pump starts first: therapy before everything.
 var serviceTable = []service{
 	{name: "pump", argv: []string{"/usr/bin/pump"}, uid: uidPump, gid: gidPump, rtprio: 10},
-	// The service group may read the daemon's local socket.
-	{name: "wardd", argv: []string{"/usr/sbin/wardd", "-config", "/etc/ward/wardd.toml"}, uid: uidWard, gid: gidWard, groups: []uint32{gidService}},
+	// The service group may read the daemon's local socket. Of the capabilities two
+	// are for its start: file marks and device-mapper's tables, the audit socket.
+	{
+		name: "wardd", argv: []string{"/usr/sbin/wardd", "-config", "/etc/ward/wardd.toml"}, uid: uidWard, gid: gidWard, groups: []uint32{gidService},
+		caps:     []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE, unix.CAP_AUDIT_READ},
+		watchdog: 20 * time.Second,
+	},
 }
 
 // Restart delays grow from the first to the last value and return to the first
@@ -43,10 +52,12 @@ const lineLimit = 400
 
 // A supervisor starts services again when they die.
 type supervisor struct {
-	reaper *reaper
-	mu     sync.Mutex
-	runs   map[string]*run
-	order  []string
+	reaper   *reaper
+	notify   string // folder of the sockets for signs of life
+	patience patience
+	mu       sync.Mutex
+	runs     map[string]*run
+	order    []string
 }
 
 // A run is the life of one service.
@@ -58,11 +69,12 @@ type run struct {
 	mu       sync.Mutex
 	pid      int
 	starts   int
+	missed   int // how often it was ended for giving no sign of life
 	lastExit string
 }
 
 func newSupervisor() *supervisor {
-	return &supervisor{reaper: newReaper(), runs: make(map[string]*run)}
+	return &supervisor{reaper: newReaper(), notify: notifyFolder, patience: patience{startWait, abortWait}, runs: make(map[string]*run)}
 }
 
 func (s *supervisor) start(table []service) {
@@ -79,7 +91,7 @@ func (s *supervisor) startOne(svc service) {
 	}
 	s.runs[svc.name] = r
 	s.mu.Unlock()
-	go r.keep(s.reaper)
+	go r.keep(s)
 }
 
 // restart starts a service again that was stopped.
@@ -141,7 +153,7 @@ func (s *supervisor) list() []control.Service {
 	for _, name := range s.order {
 		r := s.runs[name]
 		r.mu.Lock()
-		out = append(out, control.Service{Name: name, PID: r.pid, Starts: r.starts, LastExit: r.lastExit})
+		out = append(out, control.Service{Name: name, PID: r.pid, Starts: r.starts, Missed: r.missed, LastExit: r.lastExit})
 		r.mu.Unlock()
 	}
 	return out
@@ -156,12 +168,12 @@ func (r *run) signal(sig unix.Signal) {
 }
 
 // keep runs the service until it is stopped.
-func (r *run) keep(reaper *reaper) {
+func (r *run) keep(s *supervisor) {
 	defer close(r.ended)
 	delay := restartFirst
 	for {
 		began := time.Now()
-		how := r.once(reaper)
+		how := r.once(s)
 		r.mu.Lock()
 		r.pid, r.lastExit = 0, how
 		r.mu.Unlock()
@@ -184,7 +196,7 @@ func (r *run) keep(reaper *reaper) {
 }
 
 // once runs the service one time and says how it ended.
-func (r *run) once(reaper *reaper) string {
+func (r *run) once(s *supervisor) string {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return err.Error()
@@ -194,9 +206,20 @@ func (r *run) once(reaper *reaper) string {
 	if err != nil {
 		return err.Error()
 	}
-	pid, done, err := reaper.spawn(program{
-		argv: r.service.argv, env: defaultEnv, uid: r.service.uid, gid: r.service.gid, groups: r.service.groups, rtprio: r.service.rtprio,
-		stdin: null, stdout: in, stderr: in,
+	env := defaultEnv
+	var signs *notify.Socket
+	if r.service.watchdog > 0 {
+		// A service runs without being watched rather than not at all.
+		if signs, err = notify.Open(s.notify, r.service.name, r.service.uid, r.service.gid); err != nil {
+			say("%s cannot give signs of life: %v", r.service.name, err)
+		} else {
+			defer signs.Close()
+			env = slices.Concat(env, signs.Environment(r.service.watchdog))
+		}
+	}
+	pid, done, err := s.reaper.spawn(program{
+		argv: r.service.argv, env: env, uid: r.service.uid, gid: r.service.gid, groups: r.service.groups, rtprio: r.service.rtprio,
+		confined: true, caps: r.service.caps, stdin: null, stdout: in, stderr: in,
 	})
 	in.Close()
 	if err != nil {
@@ -213,7 +236,15 @@ func (r *run) once(reaper *reaper) string {
 		r.signal(unix.SIGTERM)
 	default:
 	}
-	status := <-done
+	if signs == nil {
+		return ending(<-done)
+	}
+	alive := make(chan struct{}, 1)
+	go signs.Follow(pid, alive)
+	return r.guard(s.patience, alive, done)
+}
+
+func ending(status unix.WaitStatus) string {
 	if status.Signaled() {
 		return "ended by " + status.Signal().String()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ward/board/qemu-x86_64/guest/init/network"
 	"ward/board/qemu-x86_64/guest/init/verity"
 	"ward/internal/trust/volume"
 )
@@ -45,7 +46,7 @@ func runSystem() {
 	s.step("run", errors.Join(mountTemporary(), setHostname()))
 	s.services = newSupervisor()
 	s.step("modules", loadModules(systemModuleList))
-	s.step("network", startNetwork())
+	s.step("network", network.Start())
 	s.step("state", mountState())
 	s.step("data", mountData())
 	s.step("directories", errors.Join(
@@ -107,11 +108,49 @@ func mountState() error {
 }
 
 // mountData mounts what the medical application keeps. The pump runs without it.
+// What the image has below /data is put there where it is missing.
 func mountData() error {
+	shipped, err := os.OpenRoot("/data") // the image's own, which the mount covers
+	if err != nil {
+		return fmt.Errorf("open /data: %w", err)
+	}
+	defer shipped.Close()
 	if err := mountVolume(volume.Data, "/data", unix.MS_NODEV|unix.MS_NOSUID); err != nil {
 		return err
 	}
-	return makeOwned("/data/pump", uidPump, gidPump, 0o755)
+	return errors.Join(seed(shipped.FS(), "/data"), makeOwned("/data/pump", uidPump, gidPump, 0o755))
+}
+
+// seed copies what is missing in a folder, as root's, with the modes that it has.
+func seed(from fs.FS, to string) error {
+	return fs.WalkDir(from, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("seed %s: %w", to, err)
+		}
+		target := filepath.Join(to, name)
+		if _, err := os.Lstat(target); err == nil || name == "." {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return fmt.Errorf("seed %s: %w", target, err)
+		}
+		if d.IsDir() {
+			err = os.Mkdir(target, info.Mode().Perm())
+		} else {
+			var b []byte
+			if b, err = fs.ReadFile(from, name); err == nil {
+				err = os.WriteFile(target, b, info.Mode().Perm())
+			}
+		}
+		if err == nil {
+			err = os.Chmod(target, info.Mode().Perm()) // whatever the umask
+		}
+		if err != nil {
+			return fmt.Errorf("seed %s: %w", target, err)
+		}
+		return nil
+	})
 }
 
 // mountTemporary mounts what lasts until the power goes; /run is there already.

@@ -134,7 +134,7 @@ func (d *Device) Quote(t testing.TB, e *evidence.Evidence) {
 	if v, ok := e.PCRs[ima.Register]; ok {
 		list[ima.Register] = v
 	}
-	question := quote.Qualifying(e.Nonce, e.Record.Head)
+	question := quote.Qualifying(e.Nonce, e.Record.Head, e.Claims())
 	e.BootQuote, e.ListQuote = evidence.Quote{}, evidence.Quote{}
 	if len(boot) > 0 {
 		e.BootQuote = evidence.Quote(quotetest.Sign(t, d.AK, question, d.Clock, e.Bank, boot))

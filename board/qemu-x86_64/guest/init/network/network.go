@@ -1,4 +1,6 @@
-package main
+// Package network gives the virtual device its addresses: loopback and the first
+// network card, by the ioctls of netdevice(7).
+package network
 
 import (
 	"encoding/binary"
@@ -20,8 +22,8 @@ var (
 	mask24          = [4]byte{255, 255, 255, 0}
 )
 
-// startNetwork brings up loopback and the first virtio network card.
-func startNetwork() error {
+// Start brings up loopback and the first virtio network card.
+func Start() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open socket: %w", err)
