@@ -23,12 +23,14 @@ import (
 const (
 	// saveEvery bounds how often the set is written to flash.
 	saveEvery = time.Minute
-	// tick is how often the role looks whether there is something to do.
+	// tick is how often the role looks whether there is something to do, and soon while
+	// it waits for the first verdict on the boot.
 	tick = 5 * time.Second
+	soon = 250 * time.Millisecond
 	// maxWaiting bounds the programs without a component that wait to be told; what
 	// is beyond it is counted and told as a number.
 	maxWaiting = 256
-	// maxSeen bounds those that are remembered as told.
+	// maxSeen bounds the contents of those that are remembered as told.
 	maxSeen = 4096
 )
 
@@ -82,14 +84,14 @@ type Role struct {
 	unlisted   bool           // the measurement list was not gone through yet
 	changed    bool           // the set was not saved
 	waiting    []stranger
-	more       int // that did not fit among waiting
-	seen       map[stranger]struct{}
+	more       int                   // that did not fit among waiting
+	seen       map[[32]byte]struct{} // contents that were told or wait
 	saved      time.Time
 }
 
 // stranger is a program of the release that is of no component.
 type stranger struct {
-	path string // of the release, or hidden: its content ran at another path; empty: that path is left out
+	path string // of the release, or hidden: its content ran at another path
 	sum  [32]byte
 }
 
@@ -101,10 +103,13 @@ func New(c Config) *Role {
 	if c.Alive == nil {
 		c.Alive = func() {}
 	}
+	if c.Hide == nil {
+		c.Hide = func(string) string { return "content of the release at another path" }
+	}
 	if c.First == nil {
 		c.First = func(context.Context, string, finding.Finding) bool { return true }
 	}
-	return &Role{c: c, wake: make(chan struct{}, 1), seen: make(map[stranger]struct{})}
+	return &Role{c: c, wake: make(chan struct{}, 1), seen: make(map[[32]byte]struct{})}
 }
 
 // Ran notes that a file ran: its path as the kernel gives it, and the SHA-256 of
@@ -136,28 +141,22 @@ func (r *Role) strange(path string, sum [32]byte) {
 	if !r.sbom {
 		return
 	}
-	s := stranger{path: path, sum: sum}
-	switch e, ok, err := r.files.Entry(path); {
-	case err == nil && ok && e.SHA256 == sum:
-		if e.Flags&baseline.Exec == 0 {
-			return
-		}
-	case r.c.Hide != nil:
-		s.path = r.c.Hide(path)
-	default:
-		s.path = ""
+	if _, again := r.seen[sum]; again {
+		return
 	}
-	if _, again := r.seen[s]; again {
+	if e, ok, err := r.files.Entry(path); err != nil || !ok || e.SHA256 != sum {
+		path = r.c.Hide(path)
+	} else if e.Flags&baseline.Exec == 0 {
 		return
 	}
 	if len(r.seen) == maxSeen {
 		clear(r.seen)
 	}
-	r.seen[s] = struct{}{}
+	r.seen[sum] = struct{}{}
 	if len(r.waiting) == maxWaiting {
 		r.more++
 	} else {
-		r.waiting = append(r.waiting, s)
+		r.waiting = append(r.waiting, stranger{path, sum})
 	}
 	select {
 	case r.wake <- struct{}{}:
@@ -190,12 +189,13 @@ func (r *Role) adopt() bool {
 	return true
 }
 
-// Running is the set as evidence carries it; nil while nothing is known, and for a
-// release that names no components.
+// Running is the set as evidence carries it; nil for a release that names no
+// components, and until the measurement list was gone through: what it tells of would
+// look dormant.
 func (r *Role) Running() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.set == nil || r.set.Count() == 0 {
+	if r.set == nil || r.set.Count() == 0 || r.unlisted {
 		return nil
 	}
 	return r.set.Encode()
@@ -203,7 +203,7 @@ func (r *Role) Running() []byte {
 
 // Status is what is known at this moment.
 type Status struct {
-	Known      bool     // there is a baseline to ask
+	Known      bool     // there is a baseline to ask, and the measurement list was gone through
 	SBOM       bool     // the release has one
 	Components int      // of the release's files
 	Ran        []string // by name, sorted
@@ -213,7 +213,7 @@ type Status struct {
 func (r *Role) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Known: r.files != nil, SBOM: r.sbom, Components: len(r.components), Ran: []string{}}
+	s := Status{Known: r.files != nil && r.set != nil && !r.unlisted, SBOM: r.sbom, Components: len(r.components), Ran: []string{}}
 	if r.set != nil {
 		if names, err := r.set.Names(r.components); err == nil {
 			s.Ran = names

@@ -2,10 +2,11 @@ package inventory
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,8 +22,6 @@ const subject = "inventory"
 // Run tells of programs without a component, goes once through the measurement
 // list, and keeps the set on flash, until ctx ends.
 func (r *Role) Run(ctx context.Context) error {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
 	for {
 		r.c.Alive()
 		if r.wantsList() {
@@ -30,15 +29,25 @@ func (r *Role) Run(ctx context.Context) error {
 		}
 		r.tell(ctx)
 		r.save(saveEvery)
+		wait := tick
+		if !r.known() {
+			wait = soon
+		}
 		select {
 		case <-ctx.Done():
 			r.tell(context.WithoutCancel(ctx))
 			r.save(0)
 			return nil
 		case <-r.wake:
-		case <-ticker.C:
+		case <-time.After(wait):
 		}
 	}
+}
+
+func (r *Role) known() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.files != nil
 }
 
 func (r *Role) wantsList() bool {
@@ -93,24 +102,22 @@ func (r *Role) tell(ctx context.Context) {
 	r.waiting, r.more = nil, 0
 	r.mu.Unlock()
 	for _, s := range waiting {
-		f := finding.New(finding.InventoryNoComponent, "executed but in no SBOM")
-		f.Found = fmt.Sprintf("sha256:%x", s.sum)
-		if s.path == "" {
-			s.path = "content of the release at another path"
-		}
-		f = f.On(measured.UntrustedPath(s.path))
-		r.incident(ctx, f.Path, f)
+		r.incident(ctx, measured.UntrustedPath(s.path), "sha256:"+hex.EncodeToString(s.sum[:]), "executed but in no SBOM")
 	}
 	if more > 0 {
-		r.incident(ctx, subject, finding.New(finding.InventoryNoComponent, fmt.Sprintf("%d more programs were executed and are in no SBOM", more)))
+		r.incident(ctx, subject, "", strconv.Itoa(more)+" more programs were executed and are in no SBOM")
 	}
 }
 
-func (r *Role) incident(ctx context.Context, subject string, f finding.Finding) {
-	if !r.c.First(ctx, subject, f) {
+func (r *Role) incident(ctx context.Context, path, found, detail string) {
+	f := finding.New(finding.InventoryNoComponent, detail)
+	if f.Found = found; path != subject {
+		f.Path = path
+	}
+	if !r.c.First(ctx, path, f) {
 		return
 	}
-	e := event.Event{Type: event.FindingIncident, Time: time.Now(), Subject: subject, Severity: f.Severity, Finding: &f}
+	e := event.Event{Type: event.FindingIncident, Time: time.Now(), Subject: path, Severity: f.Severity, Finding: &f}
 	if err := r.c.Recorder.Record(ctx, e); err != nil {
 		r.c.Log.Error("record event", "code", string(f.Code), "error", err)
 	}
