@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"ward/cmd/wardctl/access"
 	"ward/cmd/wardctl/factory"
 	"ward/cmd/wardctl/findings"
 	"ward/cmd/wardctl/identity"
@@ -18,5 +19,6 @@ func verbs() []*cobra.Command {
 	return []*cobra.Command{
 		newStatus(), record.NewEvents(defaultSocket), record.NewJournal(defaultSocket), findings.NewAcknowledge(defaultSocket), findings.NewExplain(), newUpdate(), posture.New(defaultSocket), logs.NewEventLog(), logs.NewIMA(), proof.NewEvidence(),
 		identity.New(defaultSocket), software.NewVersions(defaultSocket), software.NewSBOM(defaultSocket), factory.NewProvision(), factory.NewDecommission(),
+		access.NewServiceMode(defaultSocket), access.NewBreakGlass(defaultSocket), access.NewLease(defaultSocket),
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"ward/cmd/wardrelease/disk"
 	"ward/cmd/wardrelease/rootfs"
+	"ward/cmd/wardrelease/running"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/profile"
 	"ward/internal/trust/release"
@@ -30,6 +31,7 @@ type buildFlags struct {
 	out                           string
 	walk                          rootfs.TreeFlags
 	from                          []string
+	running                       running.Flags
 }
 
 func newBuild() *cobra.Command {
@@ -62,6 +64,7 @@ func newBuild() *cobra.Command {
 	f.StringVarP(&b.out, "output", "o", "", "write the manifest to `FILE`")
 	b.walk.Register(f)
 	b.walk.SBOM.RegisterPath(f)
+	b.running.Register(f)
 	for _, name := range []string{"version", "build-time", "output"} {
 		cmd.MarkFlagRequired(name)
 	}
@@ -98,6 +101,9 @@ func (b *buildFlags) run(stdout io.Writer) error {
 		return err
 	}
 	m.SBOM = b.walk.Bill.Manifest()
+	if m.Posture, m.Watch, err = b.running.Read(on.running, m.Files.VerityRootHash); err != nil {
+		return err
+	}
 	payload, err := release.Encode(m)
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ func (d *daemon) assemble() {
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
 	people := d.assembleAccess(boot)
+	d.assemblePosture(chip, boot)
 	checkpoints := d.assembleAnchor(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
@@ -100,7 +101,7 @@ func (d *daemon) assemble() {
 			people.describe(&s)
 			return s
 		},
-		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.stock.Action(Version(), boot.describe)),
+		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.stock.Action(Version(), boot.describe)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

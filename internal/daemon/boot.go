@@ -12,6 +12,7 @@ import (
 	"ward/internal/agent/inventory"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/once"
+	"ward/internal/agent/posture"
 	"ward/internal/daemon/stock"
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
@@ -24,6 +25,7 @@ type bootState struct {
 	attester *attester.Attester
 	told     *once.Incidents // in this boot
 	stock    *stock.Stock
+	posture  *posture.Watch // nil before it is assembled
 }
 
 // assembleBoot makes the roles that judge the boot and what runs.
@@ -31,25 +33,27 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	securityFS := os.DirFS(d.config.Paths.SecurityFS())
 	p := d.config.Paths
 	told := once.New(d.journal, d.boot, d.log)
-	var a *attester.Attester
-	ran := stock.New(func() (attester.Snapshot, bool) { return a.Latest() }, inventory.Config{
+	b := &bootState{told: told}
+	ran := stock.New(func() (attester.Snapshot, bool) { return b.attester.Latest() }, inventory.Config{
 		SecurityFS: securityFS, Boot: d.boot, State: filepath.Join(p.State, inventory.File),
 		Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
 	})
 	d.add("inventory", slowBound, ran.Run)
-	a = attester.New(attester.Config{
+	a := attester.New(attester.Config{
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
 		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
 		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
-		Running: ran.Running, Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+		Running: ran.Running, Posture: b.claims, Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
+	b.attester = a
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
 		Ran: ran.Ran, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
-	return &bootState{a, told, ran}
+	b.stock = ran
+	return b
 }
 
 // head is the head of the journal as far as it is kept. Evidence without one is

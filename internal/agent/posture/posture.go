@@ -27,7 +27,7 @@ const (
 	// quick is what a collector may have taken to be asked on a hint. A slower one
 	// waits for the next whole look.
 	quick = 20 * time.Millisecond
-	// markEvery is how often the modules are asked whether they changed.
+	// markEvery is how often modules and mounts are asked whether they changed.
 	markEvery = 5 * time.Second
 )
 
@@ -35,7 +35,7 @@ const (
 const (
 	atStart   = "start"
 	scheduled = "scheduled"
-	module    = "module"
+	noticed   = "noticed" // modules, mounts or the taint changed, and nobody hinted at it
 )
 
 // Recorder takes events into the journal.
@@ -68,6 +68,7 @@ type Watch struct {
 
 	mu     sync.Mutex
 	claims []posture.Claim // of the latest look, by the collectors' order; nil before the first
+	looked time.Time       // when it ended
 }
 
 // New makes the role; Run does its work.
@@ -103,6 +104,13 @@ func (w *Watch) Claims() []posture.Claim {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return posture.Conceal(w.c.Policy(), w.claims, w.c.Hide)
+}
+
+// Looked is when the latest look ended, by the wall clock; zero before the first.
+func (w *Watch) Looked() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.looked
 }
 
 // Run looks until ctx ends.
@@ -146,8 +154,8 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
-// mark asks for a look when the loaded modules or the kernel's taint changed, where
-// nobody else hints at it.
+// mark asks for a look when the loaded modules, the mounts or the kernel's taint
+// changed, where nobody else hints at it.
 func (w *Watch) mark(ctx context.Context) {
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
@@ -160,7 +168,7 @@ func (w *Watch) mark(ctx context.Context) {
 		}
 		if now := device.Mark(w.c.Root); now != last {
 			last = now
-			w.Look(module)
+			w.Look(noticed)
 		}
 	}
 }
@@ -183,7 +191,7 @@ func (w *Watch) look(ctx context.Context, reason string) {
 		w.c.Alive()
 	}
 	w.mu.Lock()
-	w.claims = claims
+	w.claims, w.looked = claims, time.Now()
 	w.mu.Unlock()
 	policy := w.c.Policy()
 	if before != nil {

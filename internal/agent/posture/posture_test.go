@@ -258,7 +258,7 @@ func TestHints(t *testing.T) {
 		s.modules.has("nvme", "rootkit")
 		pass(5 * time.Second)
 		want(t, s,
-			`posture/kernel.modules {"claim":"kernel.modules","reason":"module","added":["rootkit"]}`,
+			`posture/kernel.modules {"claim":"kernel.modules","reason":"noticed","added":["rootkit"]}`,
 			"raised posture.module-unknown posture/kernel.modules")
 	})
 }

@@ -88,15 +88,17 @@ func moduleSignature(root fs.FS) posture.Claim {
 }
 
 // Mark is a number that changes, all but surely, with the set of loaded modules,
-// their taints and the kernel's: what is cheap enough to ask every few seconds,
-// where no uevent tells.
+// their taints, the kernel's and the mounts: what is cheap enough to ask every few
+// seconds, where no uevent tells.
 func Mark(root fs.FS) uint64 {
 	h := fnv.New64a()
 	if err := eachModule(root, func(name, taints string) { io.WriteString(h, name+taints+"\n") }); err != nil {
 		io.WriteString(h, err.Error())
 	}
-	if bits, err := word(root, taintFile); err == nil {
-		io.WriteString(h, bits)
+	for _, file := range [...]string{taintFile, "proc/1/mounts", "proc/self/mounts"} {
+		if b, err := ReadFile(root, file, listFile); err == nil {
+			h.Write(b)
+		}
 	}
 	return h.Sum64()
 }

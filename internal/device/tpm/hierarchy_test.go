@@ -85,3 +85,13 @@ func TestPinFromAFile(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 }
+
+// A TPM says who made it and which firmware it runs.
+//
+// Verifies: SR-091
+func TestMaker(t *testing.T) {
+	m, err := open(t, startTPM(t, false)).Maker(t.Context())
+	if err != nil || m.Name != "IBM" || m.Firmware == [2]uint32{} {
+		t.Errorf("%+v, %v; swtpm says IBM and a version", m, err)
+	}
+}

@@ -86,6 +86,11 @@ func (l *Lazy) ReadPCRs(ctx context.Context, bank pcr.Algorithm, which []int) (p
 	return With(l, func(t *TPM) (pcr.Values, error) { return t.ReadPCRs(ctx, bank, which) })
 }
 
+// Maker is TPM.Maker.
+func (l *Lazy) Maker(ctx context.Context) (Maker, error) {
+	return With(l, func(t *TPM) (Maker, error) { return t.Maker(ctx) })
+}
+
 // AttestationKey reads the public part of the attestation key. No key there
 // gives ErrNoKey.
 func (l *Lazy) AttestationKey(ctx context.Context) (*ecdsa.PublicKey, error) {

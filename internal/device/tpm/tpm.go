@@ -75,6 +75,12 @@ func (t *TPM) Status(ctx context.Context) (Status, error) {
 	return link.Do(ctx, t.link, "read TPM status", status.Read)
 }
 
+// Maker asks the TPM who made it and which firmware it runs. It needs no
+// authorisation.
+func (t *TPM) Maker(ctx context.Context) (Maker, error) {
+	return link.Do(ctx, t.link, "read TPM maker", status.ReadMaker)
+}
+
 // NewAuth makes a random authorisation value that can be used here.
 func NewAuth() []byte { return session.NewAuth() }
 
@@ -192,6 +198,7 @@ type (
 	Certification = object.Certification
 	Blob          = object.Blob
 	Status        = status.Status
+	Maker         = status.Maker
 )
 
 // Keys are the persistent keys of a provisioned device.

@@ -84,7 +84,7 @@ func TestModes(t *testing.T) {
 //
 // Verifies: SR-092
 func TestEveryClaimHasItsCode(t *testing.T) {
-	for name, code := range map[string]finding.Code{
+	codes := map[string]finding.Code{
 		SecureBoot: "posture.secure-boot", Lockdown: "posture.lockdown", KernelRelease: "posture.kernel-version", CommandLine: "posture.kernel-weakened",
 		Modules: "posture.module-unknown", UnsignedModules: "posture.module-unsigned", ModuleSignature: "posture.module-unsigned",
 		Taint: "posture.kernel-tainted", Kexec: "posture.kernel-weakened", LSM: "posture.kernel-weakened", IMA: "posture.kernel-weakened",
@@ -93,8 +93,9 @@ func TestEveryClaimHasItsCode(t *testing.T) {
 		ClockSource: "posture.clock", Mounts: "posture.mount", DMVerity: "posture.verity", FSVerity: "posture.verity", Encrypted: "posture.encryption",
 		Setuid: "posture.setuid", WorldWritable: "posture.setuid", Sockets: "posture.socket-unknown", Logins: "posture.account",
 		EmptyPasswords: "posture.account", AuthorisedKeys: "posture.account", Cron: "posture.scheduled-task", Units: "posture.scheduled-task",
-		HardwareDebug: "posture.debug-interface", Consoles: "posture.debug-interface", ClockSync: "posture.clock", DiskWear: "posture.wear",
-	} {
+		HardwareDebug: "posture.debug-interface", Consoles: "posture.debug-interface", ClockSync: "posture.clock", DiskWear: "posture.wear", BlockDevices: "posture.mount",
+	}
+	for name, code := range codes {
 		fs := Judge(one(name, Equal, "as released"), []Claim{{Name: name, Values: []string{"else"}}})
 		if len(fs) != 1 || fs[0].Code != code || fs[0].Remedy == "" {
 			t.Errorf("%s: %+v, want %s", name, fs, code)
@@ -104,6 +105,9 @@ func TestEveryClaimHasItsCode(t *testing.T) {
 		}
 	}
 	for _, d := range Definitions() {
+		if codes[d.Name] == "" {
+			t.Errorf("%s has no row here", d.Name)
+		}
 		for _, code := range []finding.Code{d.Code, d.Missing} {
 			if _, known := finding.Lookup(code); code != "" && !known {
 				t.Errorf("%s: code %s", d.Name, code)

@@ -7,7 +7,7 @@ import (
 )
 
 // Definition is what is known of a claim: how it is judged and told. What it says
-// in words stands in docs/posture.md (Describe).
+// in words stands in docs/posture.md.
 type Definition struct {
 	Name    string
 	Code    finding.Code // of values that the release does not have

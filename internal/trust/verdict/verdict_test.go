@@ -34,13 +34,19 @@ func TestContract(t *testing.T) {
 		Findings: []finding.Finding{finding.New(finding.QuoteOtherKey, "boot quote: the quote is not signed by this attestation key")},
 	})
 	bad.Boot = good.Boot
+	open := verdict.Of(appraisal.Result{
+		Verdict:  appraisal.Contraindicated,
+		Claims:   map[appraisal.Claim]appraisal.Tier{appraisal.ClaimQuote: appraisal.Affirming, appraisal.ClaimPosture: appraisal.Contraindicated},
+		Findings: []finding.Finding{finding.New(finding.PostureSocket, "net.listening: not released: tcp 0.0.0.0:4444 /usr/~0123456789ab")},
+	})
+	open.Boot, open.Asked, open.Release, open.Version = good.Boot, true, good.Release, good.Version
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
 	schema, err := c.Compile("../../../docs/schema/verdict.v1.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, v := range map[string]verdict.Verdict{"verdict-affirming": good, "verdict-contraindicated": bad} {
+	for name, v := range map[string]verdict.Verdict{"verdict-affirming": good, "verdict-contraindicated": bad, "verdict-posture": open} {
 		b, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)

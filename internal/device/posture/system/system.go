@@ -10,6 +10,7 @@ package system
 import (
 	"ward/internal/device/dm"
 	"ward/internal/device/posture"
+	"ward/internal/device/posture/privileged"
 	claim "ward/internal/trust/posture"
 )
 
@@ -18,7 +19,7 @@ import (
 type Config struct {
 	// Files is what the last walk over all files found; nil: nobody walks, and the
 	// claims that come from it are not made.
-	Files func() (Files, error)
+	Files func() (privileged.Files, error)
 	// Tables are the device mapper's tables as they were read with privilege, and
 	// TablesError why they were not.
 	Tables      []dm.Table
