@@ -35,8 +35,7 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	told := once.New(d.journal, d.boot, d.log)
 	b := &bootState{told: told}
 	ran := stock.New(func() (attester.Snapshot, bool) { return b.attester.Latest() }, inventory.Config{
-		SecurityFS: securityFS, Boot: d.boot, State: filepath.Join(p.State, inventory.File),
-		Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
+		Boot: d.boot, State: filepath.Join(p.State, inventory.File), Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
 	})
 	d.add("inventory", slowBound, ran.Run)
 	a := attester.New(attester.Config{
@@ -49,7 +48,7 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Ran: ran.Ran, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Ran: ran.Ran, Through: ran.Through, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
 	b.stock = ran

@@ -8,7 +8,6 @@ package inventory
 
 import (
 	"context"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -23,10 +22,8 @@ import (
 const (
 	// saveEvery bounds how often the set is written to flash.
 	saveEvery = time.Minute
-	// tick is how often the role looks whether there is something to do, and soon while
-	// it waits for the first verdict on the boot.
+	// tick is how often the role looks whether there is something to keep.
 	tick = 5 * time.Second
-	soon = 250 * time.Millisecond
 	// maxWaiting bounds the programs without a component that wait to be told; what
 	// is beyond it is counted and told as a number.
 	maxWaiting = 256
@@ -54,13 +51,10 @@ type Recorder interface {
 type Config struct {
 	// Release gives the file baseline of the verified release and whether the
 	// release has an SBOM; nil while there is none.
-	Release func() (files Baseline, sbom bool)
-	// SecurityFS is where the kernel's measurement list lies. It is gone through once,
-	// as programs ran before the daemon.
-	SecurityFS fs.FS
-	Boot       string // the kernel's boot id
-	State      string // file that keeps the set within a boot; empty: it is not kept
-	Recorder   Recorder
+	Release  func() (files Baseline, sbom bool)
+	Boot     string // the kernel's boot id
+	State    string // file that keeps the set within a boot; empty: it is not kept
+	Recorder Recorder
 	// First says whether an incident about a subject was not told in this boot yet,
 	// by anybody, and that it is told now; nil: it is asked of this run alone.
 	First func(ctx context.Context, subject string, f finding.Finding) bool
@@ -81,7 +75,7 @@ type Role struct {
 	sbom       bool
 	components []string
 	set        *inventory.Set // nil with files: it has more components than a set holds
-	unlisted   bool           // the measurement list was not gone through yet
+	through    bool           // the measurement list was gone through
 	changed    bool           // the set was not saved
 	waiting    []stranger
 	more       int                   // that did not fit among waiting
@@ -119,7 +113,7 @@ func (r *Role) Ran(path string, sum [32]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.adopt() {
-		return // the measurement list tells of it later
+		return // the measurement list is gone through once more when there is a release
 	}
 	component, ok := r.files.ComponentOf(path, sum)
 	switch {
@@ -133,6 +127,14 @@ func (r *Role) Ran(path string, sum [32]byte) {
 	if ok && r.set != nil && r.set.Add(i) {
 		r.changed = true
 	}
+}
+
+// Through says that Ran has been told all that the kernel had measured, so that a
+// component that is not in the set has not run. Programs ran before the daemon.
+func (r *Role) Through() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.through = r.adopt()
 }
 
 // strange notes a program without a component. A released file that is no program
@@ -176,7 +178,7 @@ func (r *Role) adopt() bool {
 	if again {
 		return true
 	}
-	r.components, r.unlisted, r.set = files.Components(), true, nil
+	r.components, r.through, r.set = files.Components(), false, nil
 	set, err := inventory.New(files.Digest(), len(r.components))
 	if err != nil {
 		r.c.Log.Error("which components run cannot be told", "error", err)
@@ -195,7 +197,7 @@ func (r *Role) adopt() bool {
 func (r *Role) Running() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.set == nil || r.set.Count() == 0 || r.unlisted {
+	if r.set == nil || r.set.Count() == 0 || !r.through {
 		return nil
 	}
 	return r.set.Encode()
@@ -213,7 +215,7 @@ type Status struct {
 func (r *Role) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Known: r.files != nil && r.set != nil && !r.unlisted, SBOM: r.sbom, Components: len(r.components), Ran: []string{}}
+	s := Status{Known: r.files != nil && r.set != nil && r.through, SBOM: r.sbom, Components: len(r.components), Ran: []string{}}
 	if r.set != nil {
 		if names, err := r.set.Names(r.components); err == nil {
 			s.Ran = names

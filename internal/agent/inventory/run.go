@@ -3,14 +3,9 @@ package inventory
 import (
 	"context"
 	"encoding/hex"
-	"errors"
-	"io"
-	"io/fs"
 	"strconv"
-	"strings"
 	"time"
 
-	"ward/internal/device/securityfs"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/measured"
@@ -19,80 +14,22 @@ import (
 // subject is what the number of untold incidents is about.
 const subject = "inventory"
 
-// Run tells of programs without a component, goes once through the measurement
-// list, and keeps the set on flash, until ctx ends.
+// Run tells of programs without a component and keeps the set on flash, until ctx
+// ends.
 func (r *Role) Run(ctx context.Context) error {
 	for {
 		r.c.Alive()
-		if r.wantsList() {
-			r.goThrough(ctx)
-		}
 		r.tell(ctx)
 		r.save(saveEvery)
-		wait := tick
-		if !r.known() {
-			wait = soon
-		}
 		select {
 		case <-ctx.Done():
 			r.tell(context.WithoutCancel(ctx))
 			r.save(0)
 			return nil
 		case <-r.wake:
-		case <-time.After(wait):
+		case <-time.After(tick):
 		}
 	}
-}
-
-func (r *Role) known() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.files != nil
-}
-
-func (r *Role) wantsList() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.adopt() && r.unlisted
-}
-
-// goThrough takes what the kernel measured until now. A list that is not there is
-// for others to tell: then only what was seen since the start is known.
-func (r *Role) goThrough(ctx context.Context) {
-	err := r.list(ctx)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		r.c.Log.Warn("go through the measurement list", "error", err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.unlisted = ctx.Err() != nil
-}
-
-func (r *Role) list(ctx context.Context) error {
-	if r.c.SecurityFS == nil {
-		return fs.ErrNotExist
-	}
-	list, err := securityfs.FollowIMA(r.c.SecurityFS)
-	if err != nil {
-		return err
-	}
-	defer list.Close()
-	for ctx.Err() == nil {
-		e, err := list.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if sum, ok := measured.Content(e); ok {
-			r.Ran(strings.Clone(e.Path), sum)
-		}
-		if e.Index%256 == 0 {
-			r.c.Alive()
-		}
-	}
-	return nil
 }
 
 // tell records the programs that wait.
