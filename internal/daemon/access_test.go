@@ -18,7 +18,7 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/contracttest"
-	"ward/internal/device/sandbox"
+	"ward/internal/daemon/early"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -48,13 +48,13 @@ func startWithStick(t *testing.T, state string) (client *localapi.Client, dir st
 			t.Fatal(err)
 		}
 	}
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now(), early: &early.Opened{}}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}
 	d.health = health.New(d.journal, nil, d.log)
 	ctx, cancel := context.WithCancel(t.Context())
-	d.begin(ctx, nil, sandbox.Report{})
+	d.begin(ctx, nil, "")
 	d.assemble()
 	ended := make(chan struct{})
 	go func() { d.run(ctx); close(ended) }()

@@ -98,10 +98,10 @@ func (d *daemon) assemble() {
 			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
 			s.Sinks = describeSinks(sinks)
-			people.describe(&s)
+			people.Describe(&s)
 			return s
 		},
-		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.stock.Action(Version(), boot.describe)),
+		Actions: append(append(use.actions(), people.Actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.stock.Action(Version(), boot.describe)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }
