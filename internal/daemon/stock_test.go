@@ -74,7 +74,7 @@ func TestComponentsThatRanAreTold(t *testing.T) {
 	boot := w.assembleBoot(w.tpm())
 	api := localapi.New(localapi.Config{
 		Socket: settings.Paths.Socket, Journal: w.journal, Status: func() localapi.Status { return localapi.Status{} },
-		Actions: []localapi.Action{boot.stock.Action(Version(), boot.describe)},
+		Actions: []localapi.Action{localapi.TellInventory(boot.software)},
 	})
 	w.add("localapi", fastBound, api.Run)
 	ended := make(chan struct{})

@@ -31,17 +31,6 @@ const (
 	maxSeen = 4096
 )
 
-// Baseline is what the role asks of the release's file baseline.
-type Baseline interface {
-	Digest() [32]byte
-	Components() []string // sorted, each once
-	// ComponentOf names the component of a file, by its path if the release has this
-	// content there, else by the content. ok says that the release has the file; a
-	// component that is empty then says that no SBOM names it.
-	ComponentOf(path string, sum [32]byte) (component string, ok bool)
-	Entry(path string) (baseline.Entry, bool, error)
-}
-
 // Recorder takes events into the journal.
 type Recorder interface {
 	Record(ctx context.Context, e event.Event) error
@@ -51,7 +40,7 @@ type Recorder interface {
 type Config struct {
 	// Release gives the file baseline of the verified release and whether the
 	// release has an SBOM; nil while there is none.
-	Release  func() (files Baseline, sbom bool)
+	Release  func() (files *baseline.Index, sbom bool)
 	Boot     string // the kernel's boot id
 	State    string // file that keeps the set within a boot; empty: it is not kept
 	Recorder Recorder
@@ -71,7 +60,7 @@ type Role struct {
 	wake chan struct{}
 
 	mu         sync.Mutex
-	files      Baseline // nil: there is none yet
+	files      *baseline.Index // nil: there is none yet
 	sbom       bool
 	components []string
 	set        *inventory.Set // nil with files: it has more components than a set holds
@@ -203,23 +192,13 @@ func (r *Role) Running() []byte {
 	return r.set.Encode()
 }
 
-// Status is what is known at this moment.
-type Status struct {
-	Known      bool     // there is a baseline to ask, and the measurement list was gone through
-	SBOM       bool     // the release has one
-	Components int      // of the release's files
-	Ran        []string // by name, sorted
-}
-
-// Status tells what is known.
-func (r *Role) Status() Status {
+// Status tells how many components the release has, and those that ran by name,
+// sorted; known: there is a baseline, and the measurement list was gone through.
+func (r *Role) Status() (components int, ran []string, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Known: r.files != nil && r.set != nil && r.through, SBOM: r.sbom, Components: len(r.components), Ran: []string{}}
 	if r.set != nil {
-		if names, err := r.set.Names(r.components); err == nil {
-			s.Ran = names
-		}
+		ran, _ = r.set.Names(r.components) // there are as many as the set counts
 	}
-	return s
+	return len(r.components), ran, r.set != nil && r.through
 }
