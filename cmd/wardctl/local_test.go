@@ -43,8 +43,11 @@ func TestLocalScripts(t *testing.T) {
 			"daemon":    startDaemon,
 			"anchored":  anchored(t),
 			"installed": installed(t),
-			"same":      same,
-			"cut":       cut,
+			"another-boot": func(ts *testscript.TestScript, _ bool, args []string) {
+				write(ts, args[1], []byte("another"+ts.ReadFile(args[0])))
+			},
+			"same": same,
+			"cut":  cut,
 			"flip": func(ts *testscript.TestScript, _ bool, args []string) {
 				b := []byte(ts.ReadFile(args[0]))
 				b[number(ts, args[1])] ^= 1

@@ -101,7 +101,7 @@ func (d *daemon) assemble() {
 			people.Describe(&s)
 			return s
 		},
-		Actions: append(append(use.actions(), people.Actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.stock.Action(Version(), boot.describe)),
+		Actions: append(append(use.actions(), people.Actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), localapi.TellInventory(boot.software)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }
