@@ -27,7 +27,8 @@ import (
 // the socket "s" with the status of a JSON file, the events of a journal, to
 // each confirmation of a release with the next line of a file, and notes which of
 // its findings are acknowledged ("daemon STATUS DIR - CHECKPOINT": to the first
-// question for a checkpoint with a file's), "anchored DIR" makes one with checkpoints,
+// question for a checkpoint with a file's), "scans DIR" answers questions for scans,
+// "baseline TREE FILE" makes a file baseline, "anchored DIR" makes one with checkpoints,
 // "flip FILE OFFSET" turns a bit, "shorten FILE N" takes N bytes off the end.
 //
 // Verifies: SR-018
@@ -42,6 +43,8 @@ func TestLocalScripts(t *testing.T) {
 			"daemon":   startDaemon,
 			"anchored": anchored(t),
 			"same":     same,
+			"scans":    startScans,
+			"baseline": writeBaseline,
 			"cut":      cut,
 			"flip": func(ts *testscript.TestScript, _ bool, args []string) {
 				b := []byte(ts.ReadFile(args[0]))
@@ -135,6 +138,11 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(<-done)
 		ts.Check(j.Close())
 	})
+	await(ts, ctx, socket)
+}
+
+// await returns once the daemon answers.
+func await(ts *testscript.TestScript, ctx context.Context, socket string) {
 	for range 200 {
 		if _, err := localapi.NewClient(socket).Status(ctx); err == nil {
 			return

@@ -48,6 +48,7 @@ func (d *daemon) assemble() {
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
 	checkpoints := d.assembleAnchor(chip, boot)
+	scanner := d.assembleScan(boot, scanParts{})
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
@@ -96,9 +97,12 @@ func (d *daemon) assemble() {
 			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
 			s.Sinks = describeSinks(sinks)
+			files := describeScan(scanner.Status())
+			s.Scan = &files
 			return s
 		},
-		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
+		Actions: append(append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
+			localapi.ScanFiles(scanner.Ask, func() localapi.Scan { return describeScan(scanner.Status()) })...),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

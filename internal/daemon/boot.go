@@ -18,7 +18,10 @@ import (
 )
 
 // bootState is what the daemon knows of its boot.
-type bootState struct{ attester *attester.Attester }
+type bootState struct {
+	attester *attester.Attester
+	told     *once.Incidents // incidents of this boot
+}
 
 // assembleBoot makes the roles that judge the boot and what runs.
 func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
@@ -37,7 +40,7 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 		Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
-	return &bootState{a}
+	return &bootState{a, told}
 }
 
 // head is the head of the journal as far as it is kept. Evidence without one is
