@@ -49,6 +49,7 @@ func (d *daemon) assemble() {
 	gate := d.assembleUpdate(chip, boot)
 	people := d.assembleAccess(boot)
 	d.assemblePosture(chip, boot)
+	watched := d.assembleLive(boot)
 	checkpoints := d.assembleAnchor(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
@@ -99,9 +100,10 @@ func (d *daemon) assemble() {
 			s.Identity.Signed = use.count.Load()
 			s.Sinks = describeSinks(sinks)
 			people.describe(&s)
+			s.Watch = describeWatch(watched.Status())
 			return s
 		},
-		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.stock.Action(Version(), boot.describe)),
+		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.tellNames(), boot.stock.Action(Version(), boot.describe)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

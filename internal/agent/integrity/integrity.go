@@ -52,7 +52,10 @@ type Config struct {
 	First func(ctx context.Context, subject string, f finding.Finding) bool
 	// Ran takes every file of the release that the kernel measured, at its path as the
 	// kernel gives it and with the SHA-256 of its content; nil: nobody asks.
-	Ran   func(path string, sum [32]byte)
+	Ran func(path string, sum [32]byte)
+	// Hide is a path as it may leave the device: another one where the release does
+	// not name it; nil: as it is.
+	Hide  func(path string) string
 	Alive func() // called at every look
 	Log   *slog.Logger
 }
@@ -74,6 +77,9 @@ func New(c Config) *Watch {
 	}
 	if c.Ran == nil {
 		c.Ran = func(string, [32]byte) {}
+	}
+	if c.Hide == nil {
+		c.Hide = func(path string) string { return path }
 	}
 	if c.Poll <= 0 {
 		c.Poll = defaultPoll
@@ -186,6 +192,9 @@ func (w *Watch) judge(ctx context.Context, e ima.Entry) {
 			w.c.Ran(strings.Clone(e.Path), sum)
 		}
 	case measured.Unknown, measured.Changed, measured.Violated:
+		if shown := w.c.Hide(e.Path); shown != e.Path {
+			f.Path = shown
+		}
 		if w.c.First == nil || w.c.First(ctx, f.Path, f) {
 			w.report.incident(ctx, f)
 		}
