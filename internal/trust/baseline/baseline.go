@@ -214,8 +214,9 @@ func CheckPath(p string) error {
 	if !strings.HasPrefix(p, "/") || strings.IndexByte(p, 0) >= 0 {
 		return fmt.Errorf("path %q: want an absolute one without NUL", shorten(p))
 	}
-	for name := range strings.SplitSeq(p[1:], "/") {
-		if name == "" || name == "." || name == ".." {
+	for rest, more := p[1:], true; more; {
+		var name string
+		if name, rest, more = strings.Cut(rest, "/"); name == "" || name == "." || name == ".." {
 			return fmt.Errorf("path %q: want no empty, . or .. component", shorten(p))
 		}
 	}

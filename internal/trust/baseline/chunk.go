@@ -28,7 +28,7 @@ func (x *Index) load(i int) (*chunk, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &chunk{number: i, text: text, lines: make([]uint32, 0, bytes.Count(text, []byte("\n"))+1)}
+	c := &chunk{number: i, text: text, lines: make([]uint32, 0, len(text)/64)}
 	at := 0
 	if i == 0 {
 		at = len(header) + 1
