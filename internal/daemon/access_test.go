@@ -18,7 +18,6 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/contracttest"
-	"ward/internal/device/sandbox"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -54,7 +53,7 @@ func startWithStick(t *testing.T, state string) (client *localapi.Client, dir st
 	}
 	d.health = health.New(d.journal, nil, d.log)
 	ctx, cancel := context.WithCancel(t.Context())
-	d.begin(ctx, nil, sandbox.Report{})
+	d.begin(ctx, nil, "")
 	d.assemble()
 	ended := make(chan struct{})
 	go func() { d.run(ctx); close(ended) }()
