@@ -56,8 +56,11 @@ type Config struct {
 	// nobody asks.
 	Ran     func(path string, sum [32]byte)
 	Through func()
-	Alive   func() // called at every look
-	Log     *slog.Logger
+	// Hide is a path as it may leave the device: another one where the release does
+	// not name it; nil: as it is.
+	Hide  func(path string) string
+	Alive func() // called at every look
+	Log   *slog.Logger
 }
 
 // Watch is the role.
@@ -80,6 +83,9 @@ func New(c Config) *Watch {
 	}
 	if c.Through == nil {
 		c.Through = func() {}
+	}
+	if c.Hide == nil {
+		c.Hide = func(path string) string { return path }
 	}
 	if c.Poll <= 0 {
 		c.Poll = defaultPoll
@@ -200,6 +206,9 @@ func (w *Watch) through() {
 func (w *Watch) judge(ctx context.Context, e ima.Entry) {
 	switch standing, f := measured.JudgeEntry(e, w.files); standing {
 	case measured.Unknown, measured.Changed, measured.Violated:
+		if shown := w.c.Hide(e.Path); shown != e.Path {
+			f.Path = shown
+		}
 		if w.c.First == nil || w.c.First(ctx, f.Path, f) {
 			w.report.incident(ctx, f)
 		}

@@ -21,6 +21,7 @@ type Status struct {
 	Journal   Journal           `json:"journal"`
 	Link      Link              `json:"link"`
 	Sinks     []Sink            `json:"sinks"` // syslog servers that get every event too
+	Watch     Watch             `json:"watch"`
 	Identity  Identity          `json:"identity"`
 	Update    Update            `json:"update"`
 	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
