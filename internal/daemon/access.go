@@ -58,7 +58,7 @@ func (d *daemon) assembleAccess(boot *bootState) *people {
 	p.logins = access.New(c)
 	p.devices = hotplug.New(hotplug.Config{
 		Open: func() (hotplug.Source, error) { return uevent.Open() }, SysFS: os.DirFS(d.config.Paths.SysFS), Policy: boot.watched, Service: p.service,
-		Now: bootclock.Now, Hide: hide, First: boot.told.First, Hint: boot.look, Recorder: d.recorder, Alive: d.alive("hotplug"), Log: d.log.With("role", "hotplug"),
+		Now: bootclock.Now, Hide: hide, First: boot.told.First, Hint: boot.posture.Look, Recorder: d.recorder, Alive: d.alive("hotplug"), Log: d.log.With("role", "hotplug"),
 	})
 	d.add("service-mode", fastBound, p.service.Run)
 	d.add("break-glass", fastBound, p.glass.Run)

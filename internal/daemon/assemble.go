@@ -47,8 +47,8 @@ func (d *daemon) assemble() {
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
-	people := d.assembleAccess(boot)
 	d.assemblePosture(chip, boot)
+	people := d.assembleAccess(boot)
 	checkpoints := d.assembleAnchor(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
@@ -101,7 +101,7 @@ func (d *daemon) assemble() {
 			people.describe(&s)
 			return s
 		},
-		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), boot.tellPosture(), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
+		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), boot.posture.Tell(func() localapi.Release { r, _ := boot.describe(); return r }), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }
