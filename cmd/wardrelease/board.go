@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/cmd/wardrelease/disk"
+	"ward/cmd/wardrelease/running"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/profile"
 	"ward/internal/trust/release"
@@ -26,7 +27,7 @@ type boardFlags struct {
 
 func (b *boardFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&b.file, "board", "", "board profile, `FILE` board.toml: name and [[pcr]] tables")
+	f.StringVar(&b.file, "board", "", "board profile, `FILE` board.toml: name, [[pcr]] tables, [posture] and [watch]")
 	f.StringVar(&b.name, "board-name", "", "`NAME` of the board, where there is no profile")
 	f.StringArrayVar(&b.pcrs, "pcr", nil, "how registers are judged instead of as the profile says, `LIST` of N=exact, N=events or N=recorded:REASON")
 	cmd.MarkFlagsOneRequired("board", "board-name")
@@ -36,6 +37,7 @@ func (b *boardFlags) register(cmd *cobra.Command) {
 type board struct {
 	name, product string
 	rules         map[int]profile.Rule
+	running       running.Tables
 }
 
 func (b *boardFlags) read() (board, error) {
@@ -70,6 +72,7 @@ type boardProfile struct {
 		Any    []string `toml:"any"`
 		User   []string `toml:"user"`
 	} `toml:"pcr"`
+	running.Tables
 }
 
 // readBoard reads a profile and how it judges the registers.
@@ -87,6 +90,9 @@ func readBoard(name string) (board, error) {
 		if k[0] == "pcr" {
 			return board{}, fmt.Errorf("%s: unknown key %s, want index, mode, reason, any and user", name, k)
 		}
+		if !running.Known(k) {
+			return board{}, fmt.Errorf("%s: unknown key %s", name, k)
+		}
 	}
 	if p.Name == "" {
 		return board{}, fmt.Errorf("%s: the board's name is missing", name)
@@ -94,7 +100,7 @@ func readBoard(name string) (board, error) {
 	if len(p.PCRs) == 0 {
 		return board{}, fmt.Errorf("%s: no [[pcr]] table: name each register with its mode", name)
 	}
-	out := board{name: p.Name, product: p.Product, rules: make(map[int]profile.Rule)}
+	out := board{name: p.Name, product: p.Product, running: p.Tables, rules: make(map[int]profile.Rule)}
 	for _, r := range p.PCRs {
 		rule := profile.Rule{Mode: release.Mode(r.Mode), Reason: r.Reason, Any: r.Any, User: r.User}
 		if err := addRule(out.rules, r.Index, rule); err != nil {

@@ -98,10 +98,10 @@ func (d *daemon) assemble() {
 			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
 			s.Sinks = describeSinks(sinks)
-			people.describe(&s)
+			people.Describe(&s)
 			return s
 		},
-		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), boot.posture.Tell(func() localapi.Release { r, _ := boot.describe(); return r }), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
+		Actions: append(append(use.actions(), people.Actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.posture.Tell(func() localapi.Release { r, _ := boot.describe(); return r }), boot.stock.Action(Version(), boot.describe)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

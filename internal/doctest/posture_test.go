@@ -40,14 +40,14 @@ var claimTexts = map[string]struct{ read, values string }{
 	posture.Setuid:         {"the last walk over all files", "`/usr/bin/su 4755 0:0`"},
 	posture.WorldWritable:  {"the last walk over all files", "programs that everybody may write: `/usr/bin/x 0777 0:0`"},
 	posture.Sockets:        {"`/proc/net` and `/proc/PID/fd`", "`tcp 0.0.0.0:22 /usr/sbin/sshd`, `?` for a program that cannot be looked into, `loopback` where it does not listen to the network"},
-	posture.Logins:         {"`/etc/passwd`", "account with a mark for its name, user number and shell"},
+	posture.Logins:         {"`/etc/passwd`", "account, user number and shell: `root 0 /bin/sh`; a mark for the name of an account that no rule of the release names"},
 	posture.EmptyPasswords: {"`/etc/shadow`, `/etc/passwd`", "accounts that need no password"},
 	posture.AuthorisedKeys: {"the files of sshd and dropbear", "account and `SHA256:` of each key"},
 	posture.Cron:           {"the folders of cron, anacron and at", "file and digest"},
 	posture.Units:          {"systemd's folders outside the packages', `/etc/init.d`", "file and digest, or where a link leads"},
 	posture.HardwareDebug:  {"the nvmem devices that the release's rule names", "`jtag-locked FILE MASK=BITS`, as the rule writes it"},
-	posture.Consoles:       {"`/proc/consoles`, `/proc/tty/drivers`, processes, `/sys/kernel/config/usb_gadget`", "`kernel ttyS0`, `ttyS0 /usr/sbin/agetty`, `debugger /usr/bin/gdbserver`, `gadget ffs.adb`"},
-	posture.ClockSync:      {"`/run/systemd/timesync`, processes", "`timesyncd synchronised`, `timesyncd waiting`, `chronyd unknown`, `unknown`"},
+	posture.Consoles:       {"`/sys/class/tty/console/active`, `/proc/tty/drivers`, processes, `/sys/kernel/config/usb_gadget`", "`kernel ttyS0`, `ttyS0 /usr/sbin/agetty`, `debugger /usr/bin/gdbserver`, `gadget ffs.adb`"},
+	posture.ClockSync:      {"`/run/systemd/timesync`, the process files of chronyd and ntpd in `/run`", "`timesyncd synchronised`, `timesyncd waiting`, `chronyd unknown`, `unknown`"},
 	posture.DiskWear:       {"sysfs of eMMC and UFS", "`mmcblk0 life-a 10-20%`, `mmcblk0 reserve normal`, `nvme0n1 unknown`"},
 	posture.BlockDevices:   {"`/sys/block`", "`mmcblk0boot0 read-only`, `nvme0n1 writable`"},
 }
@@ -99,6 +99,9 @@ func TestPostureCurrent(t *testing.T) {
 	if len(claimTexts) != len(posture.Definitions()) {
 		t.Errorf("%d texts, %d claims", len(claimTexts), len(posture.Definitions()))
 	}
+	b.WriteString("\n## From golden devices to rules\n\n")
+	b.WriteString("`wardctl posture --direct --json`, as root, reads all claims but the TPM's on a device as it should be. `wardrelease posture` makes the rules of what one or several of them say: `equal` for what is the same on all, `within` for sets that vary, `recorded` for what is each device's own or could not be read; `--rule CLAIM=MODE` decides otherwise. It writes the `[posture]` table of a board profile or a file for `wardrelease build --posture`. The dm-verity root hash stands in the rules as `@root-hash@`, and `build` puts in that of its release. A rule about fuses is written by hand: `debug.hardware`, mode `equal`, values `NAME /sys/.../nvmem@OFFSET MASK=BITS`, mask and bits in hexadecimal.\n")
+	b.WriteString("\n## What is not seen\n\nSockets of UNIX and vsock, packet sockets, the wear of NVMe disks (it takes a command of root's), whether chrony or ntpd have found a time server (they tell it through sockets), tables of device-mapper volumes that come after wardd's start, and listening sockets that come and go between two looks. The claims are what the running kernel says: who holds the kernel can make it lie.\n")
 	b.WriteString("\n## What to do\n\n| finding | severity | remedy |\n|---|---|---|\n")
 	for _, d := range used {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", codeLink(d.Code), d.Severity, d.Remedy)

@@ -61,7 +61,7 @@ var arrows = map[string][]string{
 	"trust/serverauth": {"trust/finding"}, // every refusal of a server is a finding with one cause
 	"trust/baseline":   {"trust/finding"}, // what differs from the release is a finding
 	// what build hosts learn and predict is apart from what devices read
-	"trust/profile":   {"trust/release", "trust/secureboot"},
+	"trust/profile":   {"trust/release", "trust/secureboot", "trust/posture"},
 	"trust/measured":  {"trust/baseline", "trust/finding"}, // one judge of the IMA list, for the appraisal and for who watches it grow
 	"trust/appraisal": {"trust/*"},
 	// what the fleet says of a device is what the appraisal decided, in its words

@@ -22,6 +22,7 @@ import (
 	"ward/internal/cli"
 	"ward/internal/device/dm"
 	device "ward/internal/device/posture"
+	"ward/internal/device/posture/privileged"
 	"ward/internal/device/posture/system"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/posture"
@@ -127,7 +128,7 @@ func (s *source) ask(cmd *cobra.Command) (told, error) {
 func (s *source) collect(policy *posture.Policy) []posture.Claim {
 	root := os.DirFS(s.root)
 	c := system.Config{
-		Files:  sync.OnceValues(func() (system.Files, error) { return system.Walk(root) }),
+		Files:  sync.OnceValues(func() (privileged.Files, error) { return privileged.Walk(root) }),
 		Policy: func() *posture.Policy { return policy }, TablesError: fs.ErrNotExist,
 	}
 	if s.root == "/" {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/evidence"
 	"ward/internal/trust/finding"
+	"ward/internal/trust/posture"
 	"ward/internal/trust/quote"
 )
 
@@ -108,6 +110,52 @@ func TestEvidenceForOthers(t *testing.T) {
 				t.Error("a quote was used twice")
 			}
 			wantVerdict(t, s.fleet(ask(t, a, attester.Question{}), nil, nil), appraisal.Affirming)
+		})
+	})
+}
+
+// What the device says of itself goes along, cut to its bound, under the quotes: the
+// fleet judges it by the release, and sees when it was changed on the way. The device's
+// own verdict on its boot does not wait for it.
+//
+// Verifies: SR-095 SR-096
+func TestPostureGoesAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		s.device.Manifest.Posture = &posture.Policy{Rules: []posture.Rule{{Claim: posture.Lockdown, Mode: posture.Equal, Values: []string{"integrity"}}}}
+		s.write(s.config.Release, s.device.Envelope(t))
+		var told []posture.Claim
+		s.config.Posture = func() []posture.Claim { return told }
+		s.config.Running = func() []byte { return []byte{1, 2} }
+		s.play(func(a *attester.Attester) {
+			if own, _ := a.Latest(); own.Result.Verdict != appraisal.Affirming {
+				t.Errorf("own verdict %s: %v", own.Result.Verdict, own.Result.Findings)
+			}
+			nonce := []byte("n")
+			wantVerdict(t, s.fleet(ask(t, a, attester.Question{Nonce: nonce}), nonce, nil), appraisal.None) // nobody has looked yet
+			many := posture.Claim{Name: posture.Modules}
+			for i := range posture.MaxValues {
+				many.Values = append(many.Values, fmt.Sprintf("module_of_a_long_name_%04d", i))
+			}
+			told = []posture.Claim{many, {Name: posture.Lockdown, Values: []string{"integrity"}}}
+			e := ask(t, a, attester.Question{Nonce: nonce})
+			wantVerdict(t, s.fleet(e, nonce, nil), appraisal.Affirming)
+			if len(e.Posture) != 2 || e.Posture[1].More == 0 || !bytes.Equal(e.Running, []byte{1, 2}) {
+				t.Errorf("%d claims, %d values left out, running %x", len(e.Posture), e.Posture[len(e.Posture)-1].More, e.Running)
+			}
+			told[1].Values = []string{"none"}
+			open := ask(t, a, attester.Question{Nonce: nonce})
+			r := s.fleet(open, nonce, nil)
+			wantVerdict(t, r, appraisal.Contraindicated)
+			if r.Claims[appraisal.ClaimPosture] != appraisal.Contraindicated || r.Claims[appraisal.ClaimQuote] != appraisal.Affirming {
+				t.Errorf("claims %v", r.Claims)
+			}
+			open.Posture = e.Posture // somebody between the two makes it good
+			r = s.fleet(open, nonce, nil)
+			wantVerdict(t, r, appraisal.Contraindicated)
+			if r.Claims[appraisal.ClaimQuote] != appraisal.Contraindicated {
+				t.Errorf("claims %v", r.Claims)
+			}
 		})
 	})
 }

@@ -64,7 +64,8 @@ type Part struct {
 // New makes the part; Run does its work.
 func New(c Config) *Part {
 	p := &Part{boot: c.Boot, mark: c.Mark}
-	c.System.Policy, c.System.Name = p.Expected, c.Mark
+	c.System.Policy = p.Expected
+	c.System.Name = system.ReleasedNames(p.Expected, func(name string) string { return "/" + c.Mark(name) })
 	collectors := append(device.Kernel(), device.TPM(makerOf(c.TPM))...)
 	p.Watch = watcher.New(watcher.Config{
 		Root: c.Root, Collectors: append(collectors, system.Collectors(c.System)...), Policy: p.Expected, Hide: p.hide,

@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"ward/internal/device/dm"
+	"ward/internal/device/posture/privileged"
 	"ward/internal/trust/finding"
 	claim "ward/internal/trust/posture"
 )
@@ -59,7 +60,7 @@ var fuses = &claim.Policy{Rules: []claim.Rule{{
 // config is what the tests' devices know.
 func config(root fs.FS) Config {
 	return Config{
-		Files:  func() (Files, error) { return Walk(root) },
+		Files:  func() (privileged.Files, error) { return privileged.Walk(root) },
 		Tables: []dm.Table{{Name: "ward-root", Sequence: 11, Target: "verity", Params: "1 8:1 8:2 4096 4096 9 1 sha256 00ff - 1 panic_on_corruption"}},
 		Policy: func() *claim.Policy { return fuses },
 		Name: func(account string) string {
@@ -182,7 +183,7 @@ func (d denied) ReadDir(string) ([]fs.DirEntry, error)  { return nil, fs.ErrPerm
 // Verifies: SR-097
 func TestWhatCannotBeReadIsNoState(t *testing.T) {
 	whole := machine(t, "pump")
-	for _, c := range collect(denied{whole}, Config{Files: func() (Files, error) { return Files{}, errors.New("no scan yet") }, Policy: func() *claim.Policy { return fuses }}) {
+	for _, c := range collect(denied{whole}, Config{Files: func() (privileged.Files, error) { return privileged.Files{}, errors.New("no scan yet") }, Policy: func() *claim.Policy { return fuses }}) {
 		if c.Error == "" || c.Absent || len(c.Values) > 0 {
 			t.Errorf("denied: %+v", c)
 		}
@@ -249,7 +250,7 @@ func TestBounds(t *testing.T) {
 // Every collector makes the claim of its name, each name once, and the table knows it.
 func TestCollectorsAreKnown(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, c := range Collectors(Config{Files: func() (Files, error) { return Files{}, nil }}) {
+	for _, c := range Collectors(Config{Files: func() (privileged.Files, error) { return privileged.Files{}, nil }}) {
 		if _, known := claim.Lookup(c.Name); !known || seen[c.Name] {
 			t.Errorf("%s: known %v, twice %v", c.Name, known, seen[c.Name])
 		}
@@ -301,7 +302,7 @@ func FuzzCollectors(f *testing.F) {
 			root[name] = &one
 		}
 		policy := &claim.Policy{Rules: []claim.Rule{{Claim: claim.HardwareDebug, Mode: claim.Equal, Values: []string{string(b)}}}}
-		for _, c := range collect(root, Config{Files: func() (Files, error) { return Walk(root) }, Policy: func() *claim.Policy { return policy }}) {
+		for _, c := range collect(root, Config{Files: func() (privileged.Files, error) { return privileged.Walk(root) }, Policy: func() *claim.Policy { return policy }}) {
 			if !slices.IsSorted(c.Values) || len(c.Values) > claim.MaxValues || c.Absent && len(c.Values) > 0 || c.Error != "" && len(c.Values) > 0 {
 				t.Errorf("%+v", c)
 			}
@@ -312,4 +313,20 @@ func FuzzCollectors(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The name of an account that no rule of the release has does not leave the device.
+//
+// Verifies: SR-097
+func TestReleasedNames(t *testing.T) {
+	policy := &claim.Policy{Rules: []claim.Rule{{Claim: claim.Logins, Mode: claim.Equal, Values: []string{"service 1000 /bin/sh"}}}}
+	name := ReleasedNames(func() *claim.Policy { return policy }, func(string) string { return "/~0123456789ab" })
+	for account, want := range map[string]string{"root": "root", "service": "service", "smith": "~0123456789ab", "": "~0123456789ab", "1000": "~0123456789ab", "/x": "~0123456789ab"} {
+		if got := name(account); got != want {
+			t.Errorf("%q is told as %q", account, got)
+		}
+	}
+	if got := ReleasedNames(func() *claim.Policy { return nil }, func(string) string { return "/~0" })("service"); got != "~0" {
+		t.Errorf("without a release %q", got)
+	}
 }
