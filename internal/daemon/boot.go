@@ -26,7 +26,8 @@ import (
 type bootState struct {
 	attester *attester.Attester
 	told     *once.Incidents // in this boot
-	stock    *stock.Stock
+	stock    *inventory.Role
+	boot     string // the kernel's boot id
 	posture  *posture.Part
 }
 
@@ -35,10 +36,9 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	securityFS := os.DirFS(d.config.Paths.SecurityFS())
 	p := d.config.Paths
 	told := once.New(d.journal, d.boot, d.log)
-	b := &bootState{told: told}
+	b := &bootState{told: told, boot: d.boot}
 	ran := stock.New(func() (attester.Snapshot, bool) { return b.attester.Latest() }, inventory.Config{
-		SecurityFS: securityFS, Boot: d.boot, State: filepath.Join(p.State, inventory.File),
-		Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
+		Boot: d.boot, State: filepath.Join(p.State, inventory.File), Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
 	})
 	d.add("inventory", slowBound, ran.Run)
 	a := attester.New(attester.Config{
@@ -51,7 +51,7 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Ran: ran.Ran, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Ran: ran.Ran, Through: ran.Through, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
 	b.stock = ran
@@ -110,6 +110,12 @@ func (b *bootState) builtAt() time.Time {
 		return s.Release.Manifest().BuildTime
 	}
 	return time.Time{}
+}
+
+// software is what the device holds and what of it ran, for the local socket.
+func (b *bootState) software() localapi.Inventory {
+	r, _ := b.describe()
+	return stock.Tell(b.stock, b.attester.Latest, localapi.Inventory{Ward: Version(), Boot: b.boot, Release: r})
 }
 
 // describe is release and verdict for the local socket.
