@@ -27,8 +27,8 @@ type bootState struct {
 	attester *attester.Attester
 	told     *once.Incidents // in this boot
 	stock    *inventory.Role
-	boot     string // the kernel's boot id
-	posture  *posture.Part
+	boot     string        // the kernel's boot id
+	posture  *posture.Part // nil before it is assembled
 }
 
 // assembleBoot makes the roles that judge the boot and what runs.

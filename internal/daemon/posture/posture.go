@@ -74,6 +74,15 @@ func New(c Config) *Part {
 	return p
 }
 
+// Claims are those of the latest look as they may leave the device; none where
+// nobody looks.
+func (p *Part) Claims() []posture.Claim {
+	if p == nil {
+		return nil
+	}
+	return p.Watch.Claims()
+}
+
 // judged waits for the verdict on the boot, and not for ever.
 func (p *Part) judged(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, verdictWait)
