@@ -17,7 +17,7 @@ import (
 // assembleAccess makes the roles about who works on the device and what is plugged in.
 func (d *daemon) assembleAccess(boot *bootState) *bedside.Bedside {
 	b := bedside.New(bedside.Config{
-		State: d.config.Paths.State, Boot: d.boot, SysFS: os.DirFS(d.config.Paths.SysFS), Policy: boot.watched, First: boot.told.First, Hint: boot.look,
+		State: d.config.Paths.State, Boot: d.boot, SysFS: os.DirFS(d.config.Paths.SysFS), Policy: boot.watched, First: boot.told.First, Hint: boot.posture.Look,
 		Hide: d.hider(filepath.Join(d.config.Paths.State, "salt")), Kept: d.kept, Audit: d.early.Audit, Unheard: d.early.Unheard,
 		Recorder: d.recorder, Alive: d.alive, Log: d.log,
 	})

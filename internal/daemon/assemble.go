@@ -48,8 +48,8 @@ func (d *daemon) assemble() {
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
-	people := d.assembleAccess(boot)
 	d.assemblePosture(chip, boot)
+	people := d.assembleAccess(boot)
 	checkpoints := d.assembleAnchor(chip, boot)
 	scanner := d.assembleScan(boot, scanParts{lease: people.Lease, hide: boot.names.Hide, vouched: d.vouched(boot)})
 	watched := d.assembleLive(boot, scanner)
@@ -108,7 +108,7 @@ func (d *daemon) assemble() {
 			return s
 		},
 		Actions: slices.Concat(use.actions(), people.Actions(), localapi.ScanFiles(scanner.Ask, func() localapi.Scan { return describeScan(scanner.Status()) }), []localapi.Action{
-			confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.tellNames(), localapi.TellInventory(boot.software),
+			confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.posture.Tell(func() localapi.Release { r, _ := boot.describe(); return r }), boot.tellNames(), localapi.TellInventory(boot.software),
 		}),
 	})
 	d.add("localapi", fastBound, api.Run)

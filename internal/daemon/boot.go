@@ -13,12 +13,14 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/names"
 	"ward/internal/agent/once"
-	"ward/internal/agent/posture"
+	"ward/internal/daemon/posture"
 	"ward/internal/daemon/stock"
+	"ward/internal/device/posture/system"
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/evidence"
+	claims "ward/internal/trust/posture"
 )
 
 // bootState is what the daemon knows of its boot.
@@ -26,8 +28,8 @@ type bootState struct {
 	attester *attester.Attester
 	told     *once.Incidents // in this boot
 	stock    *inventory.Role
-	boot     string         // the kernel's boot id
-	posture  *posture.Watch // nil before it is assembled
+	boot     string        // the kernel's boot id
+	posture  *posture.Part // nil before it is assembled
 	names    *names.Names
 }
 
@@ -46,7 +48,7 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
 		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
 		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
-		Running: ran.Running, Posture: b.claims, Recorder: d.recorder, First: told.First, Hide: b.names.Hide, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+		Running: ran.Running, Posture: func() []claims.Claim { return b.posture.Claims() }, Recorder: d.recorder, First: told.First, Hide: b.names.Hide, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
 	b.attester = a
 	d.add("attester", slowBound, a.Run)
@@ -79,6 +81,15 @@ type covered struct{ *attester.Attester }
 func (c covered) Judged(ctx context.Context) (*baseline.Index, int, error) {
 	s, err := c.Attester.Judged(ctx)
 	return s.Baseline, s.Covered(), err
+}
+
+// assemblePosture makes the role that watches the device's state beside its files.
+func (d *daemon) assemblePosture(chip *tpm.Lazy, boot *bootState) {
+	boot.posture = posture.New(posture.Config{
+		Root: os.DirFS("/"), Boot: boot.attester, TPM: chip, System: system.Config{Tables: d.early.Tables, TablesError: d.early.Mapper},
+		Mark: d.hider(filepath.Join(d.config.Paths.State, "salt")), Recorder: d.recorder, Alive: d.alive("posture"), Log: d.log.With("role", "posture"),
+	})
+	d.add("posture", slowBound, boot.posture.Run)
 }
 
 // wait returns when the boot was judged, at the latest after limit.
