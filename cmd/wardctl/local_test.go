@@ -28,7 +28,8 @@ import (
 // each confirmation of a release with the next line of a file, and notes which of
 // its findings are acknowledged ("daemon STATUS DIR - CHECKPOINT": to the first
 // question for a checkpoint with a file's), "anchored DIR" makes one with checkpoints,
-// "flip FILE OFFSET" turns a bit, "shorten FILE N" takes N bytes off the end.
+// "installed" makes a device's files (see installed), and inventory.json is what the
+// daemon tells of its software; "flip FILE OFFSET" turns a bit, "shorten FILE N" takes N bytes off the end.
 //
 // Verifies: SR-018
 func TestLocalScripts(t *testing.T) {
@@ -36,13 +37,14 @@ func TestLocalScripts(t *testing.T) {
 		Dir:           "testdata/local",
 		UpdateScripts: *update,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"status":   scripttest.Status,
-			"record":   func(ts *testscript.TestScript, _ bool, args []string) { recorded(ts, args[0], history) },
-			"more":     func(ts *testscript.TestScript, _ bool, args []string) { recorded(ts, args[0], history[1:2]) },
-			"daemon":   startDaemon,
-			"anchored": anchored(t),
-			"same":     same,
-			"cut":      cut,
+			"status":    scripttest.Status,
+			"record":    func(ts *testscript.TestScript, _ bool, args []string) { recorded(ts, args[0], history) },
+			"more":      func(ts *testscript.TestScript, _ bool, args []string) { recorded(ts, args[0], history[1:2]) },
+			"daemon":    startDaemon,
+			"anchored":  anchored(t),
+			"installed": installed(t),
+			"same":      same,
+			"cut":       cut,
 			"flip": func(ts *testscript.TestScript, _ bool, args []string) {
 				b := []byte(ts.ReadFile(args[0]))
 				b[number(ts, args[1])] ^= 1
@@ -127,6 +129,7 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		return out, nil
 	}))
+	config.Actions = append(config.Actions, tellInventory(ts)...)
 	api := localapi.New(config)
 	done := make(chan error, 1)
 	go func() { done <- api.Run(ctx) }()

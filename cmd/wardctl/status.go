@@ -95,6 +95,7 @@ func printStatus(w io.Writer, s localapi.Status) {
 	printIdentity(w, s.Identity)
 	printUpdate(w, s.Update)
 	printVolumes(w, s.Volumes)
+	printAccess(w, s.Access, s.Devices)
 	printRoles(w, s.Roles)
 	label := "Blind"
 	for _, what := range s.Blind {

@@ -42,7 +42,8 @@ func TestMain(m *testing.M) {
 // maker is in makers/, the policy key in policy.pem. "open SERIAL FILE" opens an
 // answer as its TPM does, and writes USE.pem. "port NAME" finds a free port. "broker" starts a real broker at
 // $BROKER; "device FIRST LAST" is a device that sends these records of its
-// chain.
+// chain. "fleet" makes a release with components and what a verifier keeps of its
+// devices.
 func TestScripts(t *testing.T) {
 	keys := t.TempDir()
 	authority, err := pki.Open(keys)
@@ -63,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"port":   port,
 			"apply":  func(ts *testscript.TestScript, _ bool, args []string) { apply(t, ts, args) },
 			"open":   openAnswer,
+			"fleet":  func(ts *testscript.TestScript, _ bool, _ []string) { toldFleet(t, ts) },
 			"device": func(ts *testscript.TestScript, _ bool, args []string) { device(t, ts, authority, args) },
 		},
 	})

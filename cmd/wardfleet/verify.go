@@ -28,6 +28,11 @@ func (f *verifyFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.devices, "devices", "", "appraise evidence and verify checkpoints, with the attestation keys in `DIR`/TENANT/DEVICE.ak.pem")
 	flags.StringVar(&f.challengeKey, "challenge-key", "", "private key that signs questions for evidence, PEM `FILE`")
 	flags.DurationVar(&f.every, "challenge-every", verifier.DefaultEvery, "ask each device once in this `TIME`, and at its birth")
+	f.addReleases(flags)
+}
+
+// addReleases adds the flags that name releases.
+func (f *verifyFlags) addReleases(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.releases, "release", nil, "manifest that devices may run, `FILE` (may be repeated)")
 	flags.StringArrayVar(&f.releaseKeys, "release-key", nil, "public key that signs manifests, PEM `FILE` (may be repeated)")
 	flags.IntVar(&f.threshold, "release-threshold", 1, "accept manifests with `N` signatures")

@@ -63,6 +63,7 @@ func newBuild() *cobra.Command {
 	f.StringArrayVar(&b.from, "update-from", nil, "releases from which this one may be installed, `RULE` version=V or index=N, N.., ..M or N..M, or both with a comma (repeatable; default: all that are not newer)")
 	f.StringVarP(&b.out, "output", "o", "", "write the manifest to `FILE`")
 	b.walk.Register(f)
+	b.walk.SBOM.RegisterPath(f)
 	b.running.Register(f)
 	for _, name := range []string{"version", "build-time", "output"} {
 		cmd.MarkFlagRequired(name)
@@ -99,6 +100,7 @@ func (b *buildFlags) run(stdout io.Writer) error {
 	if m.Files, err = b.files(); err != nil {
 		return err
 	}
+	m.SBOM = b.walk.Bill.Manifest()
 	if m.Posture, m.Watch, err = b.running.Read(on.running, m.Files.VerityRootHash); err != nil {
 		return err
 	}
@@ -110,8 +112,8 @@ func (b *buildFlags) run(stdout io.Writer) error {
 		return err
 	}
 	n := judged(m.Boot)
-	fmt.Fprintf(stdout, "manifest of %s %s on %s: %d registers judged, %d recorded, baseline %s\n",
-		m.Product, m.Version, m.Board, n, len(m.Boot.PCRs)-n, m.Files.Digest)
+	fmt.Fprintf(stdout, "manifest of %s %s on %s: %d registers judged, %d recorded, baseline %s\n%s",
+		m.Product, m.Version, m.Board, n, len(m.Boot.PCRs)-n, m.Files.Digest, b.walk.Bill.Line())
 	return nil
 }
 
@@ -156,6 +158,10 @@ func (b *buildFlags) files() (release.Files, error) {
 		}
 		files.Digest = sum.Digest
 		return files, disk.Write(b.baselineOut, text)
+	}
+	var err error
+	if b.walk.Bill, err = b.walk.SBOM.Open(""); err != nil {
+		return files, err
 	}
 	f, err := os.Open(b.baselineIn)
 	if err != nil {

@@ -180,6 +180,9 @@ func (r *inspection) print(w io.Writer) error {
 		if !m.Files.VerityRootHash.IsZero() {
 			fmt.Fprintf(t, "verity root\t%s\n", m.Files.VerityRootHash)
 		}
+		if m.SBOM != nil {
+			fmt.Fprintf(t, "SBOM\t%s\n", strings.TrimSpace(fmt.Sprintf("%s, %s %s", m.SBOM.Digest, m.SBOM.MediaType, m.SBOM.Path)))
+		}
 		printIdentity(t, m)
 		printBoot(t, m.Boot)
 	}

@@ -47,8 +47,8 @@ func (d *daemon) assemble() {
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
-	people := d.assembleAccess(boot)
 	d.assemblePosture(chip, boot)
+	people := d.assembleAccess(boot)
 	checkpoints := d.assembleAnchor(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
@@ -98,10 +98,10 @@ func (d *daemon) assemble() {
 			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
 			s.Sinks = describeSinks(sinks)
-			people.describe(&s)
+			people.Describe(&s)
 			return s
 		},
-		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), boot.tellPosture(), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
+		Actions: append(append(use.actions(), people.Actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.posture.Tell(func() localapi.Release { r, _ := boot.describe(); return r }), boot.stock.Action(Version(), boot.describe)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

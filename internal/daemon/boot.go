@@ -9,20 +9,25 @@ import (
 
 	"ward/internal/agent/attester"
 	"ward/internal/agent/integrity"
+	"ward/internal/agent/inventory"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/once"
-	"ward/internal/agent/posture"
+	"ward/internal/daemon/posture"
+	"ward/internal/daemon/stock"
+	"ward/internal/device/posture/system"
 	"ward/internal/device/tpm"
 	"ward/internal/format/pcr"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/evidence"
+	claims "ward/internal/trust/posture"
 )
 
 // bootState is what the daemon knows of its boot.
 type bootState struct {
 	attester *attester.Attester
 	told     *once.Incidents // in this boot
-	posture  *posture.Watch  // nil before it is assembled
+	stock    *stock.Stock
+	posture  *posture.Part
 }
 
 // assembleBoot makes the roles that judge the boot and what runs.
@@ -31,19 +36,25 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	p := d.config.Paths
 	told := once.New(d.journal, d.boot, d.log)
 	b := &bootState{told: told}
+	ran := stock.New(func() (attester.Snapshot, bool) { return b.attester.Latest() }, inventory.Config{
+		SecurityFS: securityFS, Boot: d.boot, State: filepath.Join(p.State, inventory.File),
+		Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
+	})
+	d.add("inventory", slowBound, ran.Run)
 	a := attester.New(attester.Config{
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
 		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
 		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
-		Posture: b.claims, Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+		Running: ran.Running, Posture: func() []claims.Claim { return b.posture.Claims() }, Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
 	b.attester = a
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Ran: ran.Ran, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
+	b.stock = ran
 	return b
 }
 
@@ -67,6 +78,15 @@ type covered struct{ *attester.Attester }
 func (c covered) Judged(ctx context.Context) (*baseline.Index, int, error) {
 	s, err := c.Attester.Judged(ctx)
 	return s.Baseline, s.Covered(), err
+}
+
+// assemblePosture makes the role that watches the device's state beside its files.
+func (d *daemon) assemblePosture(chip *tpm.Lazy, boot *bootState) {
+	boot.posture = posture.New(posture.Config{
+		Root: os.DirFS("/"), Boot: boot.attester, TPM: chip, System: system.Config{Tables: d.early.Tables, TablesError: d.early.Mapper},
+		Mark: d.hider(filepath.Join(d.config.Paths.State, "salt")), Recorder: d.recorder, Alive: d.alive("posture"), Log: d.log.With("role", "posture"),
+	})
+	d.add("posture", slowBound, boot.posture.Run)
 }
 
 // wait returns when the boot was judged, at the latest after limit.

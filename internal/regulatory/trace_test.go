@@ -33,7 +33,7 @@ type claim struct {
 
 var (
 	idForm     = regexp.MustCompile(`^SR-[0-9]{3}$`)
-	sourceForm = regexp.MustCompile(`^(FDA (App\. 1 [A-H]|V\.A\.[0-9]|F-[0-9]{2})|IEC 62443-4-2 (CR|EDR|CCSC) [0-9.]+( RE[0-9])?|IEC 62304 [0-9.]+|ISO 14971 [0-9.]+|NIST SP 800-193)$`)
+	sourceForm = regexp.MustCompile(`^(FDA (App\. 1 [A-H]|section 524B|V\.A\.[0-9]|F-[0-9]{2})|IEC 62443-4-2 (CR|EDR|CCSC) [0-9.]+( RE[0-9])?|IEC 62304 [0-9.]+|ISO 14971 [0-9.]+|NIST SP 800-193)$`)
 	// comments of Go, of txtar scripts and of shell scripts
 	verifies = regexp.MustCompile(`^\s*(?://|#)\s*Verifies:(.*)$`)
 )

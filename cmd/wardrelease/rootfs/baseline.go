@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"ward/cmd/wardrelease/bill"
 	"ward/cmd/wardrelease/disk"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/baseline/build"
@@ -29,6 +30,9 @@ type TreeFlags struct {
 	marks   []string
 	verity  []string
 	mounted bool
+
+	SBOM bill.Flags
+	Bill *bill.Bill // of the last baseline; nil: no SBOM was given
 }
 
 // Register adds the flags.
@@ -36,13 +40,14 @@ func (t *TreeFlags) Register(f *pflag.FlagSet) {
 	f.StringVar(&t.owners, "owners", "", "owners `FILE`: lines of \"path uid gid [mode]\"; what it does not name belongs to 0:0, or with --mounted and --tar to its owner there")
 	f.StringVar(&t.Path, "baseline-path", devicePath, "`PATH` of the baseline on the device; listed as a file that may change")
 	f.StringArrayVar(&t.exclude, "exclude", nil, "leave out `PATH`, with what lies below it (repeatable)")
-	f.StringArrayVar(&t.marks, "mark", nil, "flag a path and what lies below it as exec, config, mutable or volatile, `PATH=FLAG` (repeatable)")
+	f.StringArrayVar(&t.marks, "mark", nil, "flag a path and what lies below it as exec, config, mutable or volatile, `PATH=FLAG`; PATH= ends what a folder above it adds (repeatable)")
 	f.StringArrayVar(&t.verity, "fsverity", nil, "`PATH` of a file, or a folder of files, that have fs-verity on the device: with the digest that the kernel will give (repeatable)")
 	f.BoolVar(&t.mounted, "mounted", false, "the tree is the mounted image: take owners and security attributes (capabilities, IMA, SELinux) from it")
+	t.SBOM.Register(f)
 }
 
-// options are those of the flags.
-func (t *TreeFlags) options() (build.Options, error) {
+// options are those of the flags; tree is empty where there is none to look at.
+func (t *TreeFlags) options(tree string) (build.Options, error) {
 	o := build.Options{Self: t.Path, Exclude: t.exclude, Verity: t.verity, Marks: make(map[string]baseline.Flags)}
 	for _, m := range t.marks {
 		i := strings.LastIndexByte(m, '=')
@@ -55,6 +60,11 @@ func (t *TreeFlags) options() (build.Options, error) {
 		}
 		o.Marks[m[:i]] |= flags
 	}
+	var err error
+	if t.Bill, err = t.SBOM.Open(tree); err != nil {
+		return o, err
+	}
+	o.Component = t.Bill.ComponentOf
 	if t.owners == "" {
 		return o, nil
 	}
@@ -71,7 +81,7 @@ func (t *TreeFlags) options() (build.Options, error) {
 
 // Build makes the baseline of a tree.
 func (t *TreeFlags) Build(tree string) ([]byte, build.Summary, error) {
-	o, err := t.options()
+	o, err := t.options(tree)
 	if err != nil {
 		return nil, build.Summary{}, err
 	}
@@ -97,7 +107,7 @@ func (t *TreeFlags) buildTar(file string, stdin io.Reader) ([]byte, build.Summar
 	if t.mounted {
 		return nil, build.Summary{}, errors.New("--mounted is for a tree: a tar archive has owners and attributes of its own")
 	}
-	o, err := t.options()
+	o, err := t.options("")
 	if err != nil {
 		return nil, build.Summary{}, err
 	}
@@ -150,7 +160,7 @@ func NewBaseline() *cobra.Command {
 			if err := disk.Write(out, text); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "baseline %x: %d entries, %d files, %d bytes\n", sum.Digest, sum.Entries, sum.Files, sum.Bytes)
+			fmt.Fprintf(cmd.OutOrStdout(), "baseline %x: %d entries, %d files, %d bytes\n%s", sum.Digest, sum.Entries, sum.Files, sum.Bytes, t.Bill.Line())
 			return nil
 		},
 	}

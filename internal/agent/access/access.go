@@ -176,7 +176,7 @@ func (w *Watch) hear(ctx context.Context, h heard) {
 	switch {
 	case errors.Is(h.err, audit.ErrLost):
 		w.auditedBy = true
-		w.incident(ctx, subject, finding.New(finding.AccessRecordsLost, "the kernel's audit had more to say than was taken"))
+		w.finding(ctx, event.FindingIncident, subject, finding.AccessRecordsLost, "the kernel's audit had more to say than was taken", "")
 	case errors.Is(h.err, audit.ErrForm):
 		w.c.Log.Debug("read audit record", "error", h.err)
 	case h.err != nil && ctx.Err() == nil:
@@ -215,16 +215,19 @@ func (w *Watch) look(ctx context.Context) {
 	w.mu.Unlock()
 	if none := s.Source == "none"; none != w.noSource {
 		w.noSource = none
-		f, kind := finding.New(finding.AccessNoSource, s.Detail), event.FindingRaised
+		kind, detail := event.FindingRaised, s.Detail
 		if !none {
-			f, kind = finding.New(finding.AccessNoSource, "logins are seen by "+s.Source), event.FindingCleared
+			kind, detail = event.FindingCleared, "logins are seen by "+s.Source
 		}
-		w.record(ctx, event.Event{Type: kind, Subject: subject, Severity: f.Severity, Finding: &f})
+		w.finding(ctx, kind, subject, finding.AccessNoSource, detail, "")
 	}
 }
 
-func (w *Watch) incident(ctx context.Context, subject string, f finding.Finding) {
-	w.record(ctx, event.Event{Type: event.FindingIncident, Subject: subject, Severity: f.Severity, Finding: &f})
+// finding records one; found tells an incident from others about the subject.
+func (w *Watch) finding(ctx context.Context, kind, subject string, code finding.Code, detail, found string) {
+	f := finding.New(code, detail)
+	f.Found = found
+	w.record(ctx, event.Event{Type: kind, Subject: subject, Severity: f.Severity, Finding: &f})
 }
 
 func (w *Watch) record(ctx context.Context, e event.Event) {

@@ -3,10 +3,10 @@ package access
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
+	"strconv"
 
 	"ward/internal/device/statefile"
 	"ward/internal/device/utmp"
@@ -112,7 +112,7 @@ func (f *files) read(file *utmp.File) ([]utmp.Entry, bool) {
 
 func (f *files) act(what string, e utmp.Entry) act {
 	a := act{what: what, source: "utmp", terminal: terminalOf(e.UntrustedLine, "", e.UntrustedRemote), account: f.name(e.UntrustedUser)}
-	a.key = fmt.Sprintf("%s %d %d", a.terminal, e.PID, e.Time.Unix())
+	a.key = a.terminal + " " + strconv.Itoa(int(e.PID)) + " " + strconv.FormatInt(e.Time.Unix(), 10)
 	return a
 }
 

@@ -3,8 +3,8 @@ package access
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,7 +74,7 @@ var anomalies = map[audit.Type]string{
 func (w *Watch) judge(ctx context.Context, r audit.Record) {
 	base := path.Base(r.UntrustedProgram)
 	terminal := terminalOf(r.UntrustedTerminal, r.UntrustedProgram, r.Remote)
-	a := act{source: "audit", terminal: terminal, account: w.name(r.UntrustedAccount), key: fmt.Sprint(r.Session)}
+	a := act{source: "audit", terminal: terminal, account: w.name(r.UntrustedAccount), key: strconv.FormatUint(uint64(r.Session), 10)}
 	switch how, gives := rights[base]; {
 	case (r.Type == audit.UserLogin || r.Type == audit.UserAuth) && !r.Success:
 		if r.PID != 0 && r.PID == w.lastPID && r.Time.Sub(w.lastTime).Abs() < samePID {
@@ -101,13 +101,12 @@ func (w *Watch) judge(ctx context.Context, r audit.Record) {
 	case changes[r.Type] != "" && r.Success:
 		w.privilege(ctx, r, changes[r.Type], terminal)
 	case r.Type.Anomaly() && r.Type != audit.AnomAbend && !r.Ended:
+		number := strconv.Itoa(int(r.Type))
 		what := anomalies[r.Type]
 		if what == "" {
-			what = fmt.Sprintf("of type %d", r.Type)
+			what = "of type " + number
 		}
-		f := finding.New(finding.AccessAnomaly, what)
-		f.Found = fmt.Sprint(r.Type)
-		w.incident(ctx, subject, f)
+		w.finding(ctx, event.FindingIncident, subject, finding.AccessAnomaly, what, number)
 	}
 }
 
@@ -117,17 +116,10 @@ func (w *Watch) act(ctx context.Context, a act) {
 	if a.what == failed {
 		severity = finding.Low
 	}
-	w.record(ctx, event.Event{Type: event.AccessSession, Subject: a.terminal, Severity: severity, Report: encode(struct {
-		What     string `json:"what"`
-		Source   string `json:"source"`
-		Terminal string `json:"terminal"`
-		Account  string `json:"account,omitempty"`
-	}{a.what, a.source, a.terminal, a.account})})
+	w.record(ctx, event.Event{Type: event.AccessSession, Subject: a.terminal, Severity: severity, Report: report{What: a.what, Source: a.source, Terminal: a.terminal, Account: a.account}.encode()})
 	switch {
 	case a.what == login && a.account == root:
-		f := finding.New(finding.AccessRootLogin, "at a terminal of class "+a.terminal)
-		f.Found = a.key
-		w.incident(ctx, a.terminal, f)
+		w.finding(ctx, event.FindingIncident, a.terminal, finding.AccessRootLogin, "at a terminal of class "+a.terminal, a.key)
 	case a.what == failed:
 		w.countFailure(ctx, a.terminal)
 	}
@@ -143,7 +135,8 @@ func (w *Watch) countFailure(ctx context.Context, terminal string) {
 	}
 	took := now.Sub(w.failures[0]).Round(time.Second)
 	w.failures = nil // the next ones count anew
-	w.incident(ctx, terminal, finding.New(finding.AccessLoginFailed, fmt.Sprintf("%d within %s, the last at a terminal of class %s", maxFailures, took, terminal)))
+	detail := strconv.Itoa(maxFailures) + " within " + took.String() + ", the last at a terminal of class " + terminal
+	w.finding(ctx, event.FindingIncident, terminal, finding.AccessLoginFailed, detail, "")
 }
 
 // privilege tells that somebody took other rights or changed accounts. Which command
@@ -151,20 +144,24 @@ func (w *Watch) countFailure(ctx context.Context, terminal string) {
 func (w *Watch) privilege(ctx context.Context, r audit.Record, what, terminal string) {
 	by := ""
 	if r.AUID != audit.None {
-		by = w.name(fmt.Sprintf("uid %d", r.AUID))
+		by = w.name("uid " + strconv.FormatUint(uint64(r.AUID), 10))
 	}
-	w.record(ctx, event.Event{Type: event.AccessPrivilege, Subject: what, Severity: finding.Low, Report: encode(struct {
-		What     string `json:"what"`
-		Source   string `json:"source"`
-		Terminal string `json:"terminal"`
-		Account  string `json:"account,omitempty"`
-		By       string `json:"by,omitempty"`
-		Success  bool   `json:"success"`
-	}{what, "audit", terminal, w.name(r.UntrustedAccount), by, r.Success})})
+	e := report{What: what, Source: "audit", Terminal: terminal, Account: w.name(r.UntrustedAccount), By: by, Success: &r.Success}
+	w.record(ctx, event.Event{Type: event.AccessPrivilege, Subject: what, Severity: finding.Low, Report: e.encode()})
 }
 
-func encode(report any) json.RawMessage {
-	b, err := json.Marshal(report)
+// report is that of a ward.access.session and of a ward.access.privilege event.
+type report struct {
+	What     string `json:"what"`
+	Source   string `json:"source"`   // audit, utmp
+	Terminal string `json:"terminal"` // a class
+	Account  string `json:"account,omitempty"`
+	By       string `json:"by,omitempty"`      // whose login it is
+	Success  *bool  `json:"success,omitempty"` // of privileges
+}
+
+func (r report) encode() json.RawMessage {
+	b, err := json.Marshal(r)
 	if err != nil {
 		panic("access: encode report: " + err.Error())
 	}

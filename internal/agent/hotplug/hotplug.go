@@ -161,7 +161,7 @@ func (w *Watch) follow(ctx context.Context) error {
 			case m.err == nil:
 				w.judge(ctx, m.message)
 			case errors.Is(m.err, uevent.ErrLost):
-				w.incident(ctx, subject, finding.New(finding.HotplugEventsLost, "the kernel had more to say than was taken"))
+				w.incident(ctx, subject, finding.HotplugEventsLost, "the kernel had more to say than was taken", "")
 				w.see(ctx, w.enumerate(ctx))
 				w.c.Hint("block")
 				w.c.Hint("module")
@@ -197,10 +197,10 @@ func (w *Watch) see(ctx context.Context, err error) {
 	switch {
 	case err != nil && w.blind == "":
 		w.blind = err.Error()
-		w.condition(ctx, event.FindingRaised, subject, finding.New(finding.HotplugNotWatched, w.blind))
+		w.condition(ctx, event.FindingRaised, subject, finding.HotplugNotWatched, w.blind, "")
 	case err == nil && w.blind != "":
 		w.blind = ""
-		w.condition(ctx, event.FindingCleared, subject, finding.New(finding.HotplugNotWatched, "the kernel is heard again"))
+		w.condition(ctx, event.FindingCleared, subject, finding.HotplugNotWatched, "the kernel is heard again", "")
 	}
 }
 
@@ -220,12 +220,21 @@ func (w *Watch) judge(ctx context.Context, m uevent.Message) {
 	}
 }
 
-func (w *Watch) incident(ctx context.Context, subject string, f finding.Finding) {
-	w.condition(ctx, event.FindingIncident, subject, f)
+// incident records what happened; found tells it from others about the subject.
+func (w *Watch) incident(ctx context.Context, subject string, code finding.Code, detail, found string) {
+	w.condition(ctx, event.FindingIncident, subject, code, detail, found)
 }
 
-func (w *Watch) condition(ctx context.Context, kind, subject string, f finding.Finding) {
+func (w *Watch) condition(ctx context.Context, kind, subject string, code finding.Code, detail, found string) {
+	f := finding.New(code, detail)
+	f.Found = found
 	w.record(ctx, event.Event{Type: kind, Subject: subject, Severity: f.Severity, Finding: &f})
+}
+
+// first says whether an incident was not told in this boot yet.
+func (w *Watch) first(ctx context.Context, subject string, code finding.Code, found string) bool {
+	f := finding.Finding{Code: code, Found: found}
+	return w.c.First(ctx, subject, f)
 }
 
 func (w *Watch) record(ctx context.Context, e event.Event) {

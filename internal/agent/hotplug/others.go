@@ -3,7 +3,7 @@ package hotplug
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"strconv"
 
 	"ward/internal/device/uevent"
 	"ward/internal/trust/event"
@@ -63,9 +63,7 @@ func (w *Watch) network(ctx context.Context, m uevent.Message) {
 	if came(m) < 0 || expected != nil && *expected || bus == "board" && w.c.Now() < settled {
 		return
 	}
-	f := finding.New(finding.NetInterfaceAdded, fmt.Sprintf("%s, by way of: %s", name, place(bus, m)))
-	f.Found = name
-	w.incident(ctx, "network/"+name, f)
+	w.incident(ctx, "network/"+name, finding.NetInterfaceAdded, name+", by way of: "+place(bus, m), name)
 }
 
 func place(bus string, m uevent.Message) string {
@@ -89,9 +87,7 @@ func (w *Watch) serial(ctx context.Context, m uevent.Message) {
 	if came(m) < 0 || *expected {
 		return
 	}
-	f := finding.New(finding.SerialAdapterAdded, fmt.Sprintf("%s, at USB port %s", name, uevent.PortOf(m.Path)))
-	f.Found = name
-	w.incident(ctx, "serial/"+name, f)
+	w.incident(ctx, "serial/"+name, finding.SerialAdapterAdded, name+", at USB port "+uevent.PortOf(m.Path), name)
 }
 
 // block tells of disks and of errors of dm-verity. Partitions, and disks that are made
@@ -103,10 +99,9 @@ func (w *Watch) block(ctx context.Context, m uevent.Message) {
 			part = "the hash tree"
 		}
 		name := w.nameOf(m.Path)
-		f := finding.New(finding.StorageVerityError, fmt.Sprintf("%s, block %d of %s", name, v.Block, part))
-		f.Found = fmt.Sprintf("block %d of %s", v.Block, part)
-		if w.c.First(ctx, "block/"+name, f) {
-			w.incident(ctx, "block/"+name, f)
+		found := "block " + strconv.FormatUint(v.Block, 10) + " of " + part
+		if w.first(ctx, "block/"+name, finding.StorageVerityError, found) {
+			w.incident(ctx, "block/"+name, finding.StorageVerityError, name+", "+found, found)
 		}
 		return
 	}

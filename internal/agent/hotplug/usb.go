@@ -2,7 +2,6 @@ package hotplug
 
 import (
 	"context"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -108,10 +107,9 @@ func (w *Watch) appear(ctx context.Context, u uevent.USB, expected, plugged bool
 		if u.Class == storage {
 			code = finding.USBStorageInserted
 		}
-		f := finding.New(code, words(u))
-		f.Found = fmt.Sprintf("%s %s:%s", u.Class, u.Vendor, u.Product)
-		if first := w.c.First(ctx, "usb/"+u.Port, f); first || plugged {
-			w.incident(ctx, "usb/"+u.Port, f)
+		found := u.Class + " " + u.Vendor + ":" + u.Product
+		if first := w.first(ctx, "usb/"+u.Port, code, found); first || plugged {
+			w.incident(ctx, "usb/"+u.Port, code, words(u), found)
 		}
 		if !known || was.Expected {
 			w.raise(ctx, u)
@@ -121,12 +119,11 @@ func (w *Watch) appear(ctx context.Context, u uevent.USB, expected, plugged bool
 	}
 }
 
-func (w *Watch) raise(ctx context.Context, u uevent.USB) {
-	w.condition(ctx, event.FindingRaised, "usb/"+u.Port, finding.New(finding.USBPresentUnexpected, words(u)))
-}
+func (w *Watch) raise(ctx context.Context, u uevent.USB) { w.here(ctx, event.FindingRaised, u) }
+func (w *Watch) clear(ctx context.Context, u uevent.USB) { w.here(ctx, event.FindingCleared, u) }
 
-func (w *Watch) clear(ctx context.Context, u uevent.USB) {
-	w.condition(ctx, event.FindingCleared, "usb/"+u.Port, finding.New(finding.USBPresentUnexpected, words(u)))
+func (w *Watch) here(ctx context.Context, kind string, u uevent.USB) {
+	w.condition(ctx, kind, "usb/"+u.Port, finding.USBPresentUnexpected, words(u), "")
 }
 
 // remember notes what is at a port, and gives what was there before. What finds no

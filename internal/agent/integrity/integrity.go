@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"time"
 
 	"ward/internal/device/securityfs"
@@ -49,6 +50,9 @@ type Config struct {
 	// First says whether an incident about a subject was not told in this boot yet,
 	// by anybody, and that it is told now; nil: it is asked of this run alone.
 	First func(ctx context.Context, subject string, f finding.Finding) bool
+	// Ran takes every file of the release that the kernel measured, at its path as the
+	// kernel gives it and with the SHA-256 of its content; nil: nobody asks.
+	Ran   func(path string, sum [32]byte)
 	Alive func() // called at every look
 	Log   *slog.Logger
 }
@@ -67,6 +71,9 @@ func New(c Config) *Watch {
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
+	}
+	if c.Ran == nil {
+		c.Ran = func(string, [32]byte) {}
 	}
 	if c.Poll <= 0 {
 		c.Poll = defaultPoll
@@ -171,9 +178,13 @@ func (w *Watch) take(ctx context.Context, list *securityfs.Follower, from int) e
 	return nil
 }
 
-// judge reports an entry that is not of the release.
+// judge reports an entry that is not of the release, and hands on one that is.
 func (w *Watch) judge(ctx context.Context, e ima.Entry) {
 	switch standing, f := measured.JudgeEntry(e, w.files); standing {
+	case measured.Known:
+		if sum, ok := measured.Content(e); ok {
+			w.c.Ran(strings.Clone(e.Path), sum)
+		}
 	case measured.Unknown, measured.Changed, measured.Violated:
 		if w.c.First == nil || w.c.First(ctx, f.Path, f) {
 			w.report.incident(ctx, f)

@@ -82,7 +82,7 @@ func New(c Config) *Watch {
 	if c.Policy == nil {
 		c.Policy = func() *posture.Policy { return nil }
 	}
-	w := &Watch{c: c, hints: make(chan string, 1), report: newReporter(c.Recorder, c.Hide, c.Log)}
+	w := &Watch{c: c, hints: make(chan string, 1), report: reporter{recorder: c.Recorder, hide: c.Hide, log: c.Log}}
 	for _, collector := range c.Collectors {
 		w.sources = append(w.sources, &source{Collector: collector})
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"ward/internal/trust/event"
@@ -34,70 +32,75 @@ type reporter struct {
 	hide     func(string) string
 	log      *slog.Logger
 
-	held map[string]finding.Finding // raised, by the claim's name
+	held []posture.Judgement // raised
 }
 
-func newReporter(r Recorder, hide func(string) string, log *slog.Logger) reporter {
-	return reporter{recorder: r, hide: hide, log: log, held: make(map[string]finding.Finding)}
+// find is what of the judgements is about a claim, nil where none is.
+func find(all []posture.Judgement, claim string) *posture.Judgement {
+	for i := range all {
+		if all[i].Claim == claim {
+			return &all[i]
+		}
+	}
+	return nil
 }
 
 // judge raises what is wrong and was not told so, and clears what was and is no
 // more.
 func (r *reporter) judge(ctx context.Context, policy *posture.Policy, claims []posture.Claim) {
-	now := make(map[string]finding.Finding)
-	judgements := posture.Judgements(policy, posture.Conceal(policy, claims, r.hide))
-	for _, j := range judgements {
-		now[j.Claim] = j.Finding
-	}
-	for _, claim := range slices.Sorted(maps.Keys(r.held)) {
-		was := r.held[claim]
-		if is, still := now[claim]; !still || is.Code != was.Code {
-			delete(r.held, claim)
-			r.finding(ctx, event.FindingCleared, claim, finding.New(was.Code, claim+": this is so no more"))
+	now := posture.Judgements(policy, posture.Conceal(policy, claims, r.hide))
+	for i := range r.held {
+		was := &r.held[i]
+		if is := find(now, was.Claim); is == nil || is.Finding.Code != was.Finding.Code {
+			f := was.Finding
+			f.Detail = was.Claim + ": this is so no more"
+			r.record(ctx, event.FindingCleared, was.Claim, &f, nil)
 		}
 	}
-	for _, j := range judgements {
-		if was, held := r.held[j.Claim]; !held || was.Detail != j.Finding.Detail {
-			r.held[j.Claim] = j.Finding
-			r.finding(ctx, event.FindingRaised, j.Claim, j.Finding)
+	for i := range now {
+		is := &now[i]
+		was := find(r.held, is.Claim)
+		if was == nil || is.Finding.Code != was.Finding.Code || is.Finding.Detail != was.Finding.Detail {
+			r.record(ctx, event.FindingRaised, is.Claim, &is.Finding, nil)
 		}
 	}
+	r.held = now
 }
 
 // changes records every claim that is another than before.
 func (r *reporter) changes(ctx context.Context, policy *posture.Policy, reason string, before, now []posture.Claim) {
-	for i, c := range now {
-		was := before[i]
-		if slices.Equal(was.Values, c.Values) && was.More == c.More && was.Absent == c.Absent && was.Error == c.Error {
+	for i := range now {
+		was, c := &before[i], &now[i]
+		added, removed := posture.Difference(was.Values, c.Values)
+		if len(added)+len(removed) == 0 && was.More == c.More && was.Absent == c.Absent && was.Error == c.Error {
 			continue
 		}
 		d := change{Claim: c.Name, Reason: reason, Absent: c.Absent, Error: c.Error}
-		added, removed := posture.Difference(was.Values, c.Values)
 		d.Added, d.Removed = r.told(policy, c.Name, added, &d.More), r.told(policy, c.Name, removed, &d.More)
-		text, err := json.Marshal(d)
+		text, err := json.Marshal(&d)
 		if err != nil {
 			panic("posture: encode change: " + err.Error()) // texts and numbers always encode
 		}
-		r.record(ctx, event.Event{Type: event.PostureChanged, Time: time.Now(), Subject: posture.Subject(c.Name), Severity: finding.Info, Report: text})
+		r.record(ctx, event.PostureChanged, c.Name, nil, text)
 	}
 }
 
 // told are values as an event lists them.
 func (r *reporter) told(policy *posture.Policy, claim string, values []string, more *int) []string {
-	c := posture.Conceal(policy, []posture.Claim{{Name: claim, Values: values}}, r.hide)[0]
-	if n := len(c.Values) - maxTold; n > 0 {
+	values = posture.Conceal(policy, []posture.Claim{{Name: claim, Values: values}}, r.hide)[0].Values
+	if n := len(values) - maxTold; n > 0 {
 		*more += n
-		return c.Values[:maxTold]
+		values = values[:maxTold]
 	}
-	return c.Values
+	return values
 }
 
-func (r *reporter) finding(ctx context.Context, kind, claim string, f finding.Finding) {
-	r.record(ctx, event.Event{Type: kind, Time: time.Now(), Subject: posture.Subject(claim), Severity: f.Severity, Finding: &f})
-}
-
-func (r *reporter) record(ctx context.Context, e event.Event) {
+func (r *reporter) record(ctx context.Context, kind, claim string, f *finding.Finding, report json.RawMessage) {
+	e := event.Event{Type: kind, Time: time.Now(), Subject: posture.Subject(claim), Severity: finding.Info, Finding: f, Report: report}
+	if f != nil {
+		e.Severity = f.Severity
+	}
 	if err := r.recorder.Record(ctx, e); err != nil {
-		r.log.Error("record event", "type", e.Type, "subject", e.Subject, "error", err)
+		r.log.Error("record event", "type", kind, "subject", e.Subject, "error", err)
 	}
 }

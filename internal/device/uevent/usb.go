@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -85,14 +86,24 @@ func (m Message) USB(sys fs.FS) (USB, bool) {
 	}
 	u, _ := ReadUSB(sys, port)
 	u.Port = port
-	var class, sub, protocol, vendor, product, version int
-	if n, _ := fmt.Sscanf(m.Values["INTERFACE"], "%d/%d/%d", &class, &sub, &protocol); n > 0 && class >= 0 && class <= 0xff {
-		u.Class = fmt.Sprintf("%02x", class)
+	class, _, _ := strings.Cut(m.Values["INTERFACE"], "/") // decimal
+	if n, err := strconv.ParseUint(class, 10, 8); err == nil {
+		u.Class = padded(n, 2)
 	}
-	if n, _ := fmt.Sscanf(m.Values["PRODUCT"], "%x/%x/%x", &vendor, &product, &version); n >= 2 && vendor|product >= 0 && vendor|product <= 0xffff {
-		u.Vendor, u.Product = fmt.Sprintf("%04x", vendor), fmt.Sprintf("%04x", product)
+	vendor, product, _ := strings.Cut(m.Values["PRODUCT"], "/") // hexadecimal, with the version behind
+	product, _, _ = strings.Cut(product, "/")
+	v, err1 := strconv.ParseUint(vendor, 16, 16)
+	p, err2 := strconv.ParseUint(product, 16, 16)
+	if err1 == nil && err2 == nil {
+		u.Vendor, u.Product = padded(v, 4), padded(p, 4)
 	}
 	return u, u.Class != ""
+}
+
+// padded writes a number in hexadecimal digits, with zeros before it.
+func padded(n uint64, digits int) string {
+	s := strconv.FormatUint(n, 16)
+	return strings.Repeat("0", max(0, digits-len(s))) + s
 }
 
 // PortOf is the USB interface that a device's path lies below, "" when none does: of

@@ -85,6 +85,9 @@ func describeVerdict(v verdict.Verdict) string {
 		release = "release " + v.Version
 	}
 	text := fmt.Sprintf("boot %s, %s, %d events, %d IMA entries", v.Boot, release, v.Events, v.IMAEntries)
+	if c := v.Components; c != nil {
+		text += fmt.Sprintf(", %d of %d components ran", len(c.Running), c.Known)
+	}
 	if !v.Asked {
 		text += ", unasked"
 	}

@@ -20,6 +20,7 @@ type device struct {
 	Accepted time.Time        `json:"accepted,omitzero"`  // when
 	Question *question        `json:"question,omitempty"` // that waits for its answer
 	Missing  bool             `json:"missing,omitempty"`  // an answer is missing, and that was told
+	Running  *running         `json:"running,omitempty"`  // components that ran, by the newest evidence that told
 
 	tenant, name string
 	online       bool

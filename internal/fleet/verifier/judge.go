@@ -22,7 +22,8 @@ import (
 //     registered key and what earlier evidence has established;
 //  4. the head of the record that the quotes sign is the one that the fleet holds
 //     of that record, if it holds it;
-//  5. what a quote vouches for is kept.
+//  5. which components have run is named from the release's baseline;
+//  6. what a quote vouches for is kept.
 func (v *Verifier) judge(now time.Time, d *device, e evidence.Evidence, known func(epoch, sequence uint64) (chain.Hash, bool)) []verdict.Statement {
 	var say []verdict.Statement
 	if d.Question != nil && now.After(d.Question.Expires) {
@@ -48,7 +49,12 @@ func (v *Verifier) judge(now time.Time, d *device, e evidence.Evidence, known fu
 		out.Verdict = appraisal.Contraindicated
 		out.Findings = append(out.Findings, *f)
 	}
+	var f *finding.Finding
+	if out.Components, f = r.components(res.Running); f != nil {
+		out.Findings = append(out.Findings, *f)
+	}
 	v.keep(now, d, e.EventLog, log, res)
+	v.keepRunning(now, d, e, res.Running, f == nil)
 	say = append(say, verdict.Statement{Tenant: d.tenant, Device: d.name, Verdict: &out})
 	if !asked {
 		return say

@@ -5,6 +5,7 @@ import "strings"
 // Codes of DICOM's terminology for kinds of alert (PS3.16, CID 403).
 var (
 	nodeAuth        = alert{"110126", "Node Authentication"}
+	emergency       = alert{"110127", "Emergency Override Started"}
 	network         = alert{"110128", "Network Configuration"}
 	security        = alert{"110129", "Security Configuration"}
 	hardware        = alert{"110130", "Hardware Configuration"}
@@ -29,6 +30,8 @@ var alertTypes = [...]struct {
 	{"link.sink-untrusted", &nodeAuth}, {"link.sink-refused", &nodeAuth}, {"link", &network},
 	{"journal.write-failing", &recordingStops}, {"daemon.stopped", &recordingStops}, {"device.decommissioned", &recordingStops}, {"sink", &recordingStops},
 	{"daemon.started", &recordingBegins},
+	{"access.break-glass", &emergency}, {"access", &restricted}, {"network", &network},
+	{"device", &hardware}, {"usb", &hardware}, {"serial", &hardware}, {"hotplug", &hardware}, {"storage", &software},
 }
 
 // alertType is the kind of alert; what nothing fits is the security configuration.

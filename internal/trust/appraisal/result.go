@@ -117,9 +117,8 @@ type Result struct {
 	// SecureBoot is how Secure Boot stood; nil when the log does not explain PCR 7.
 	SecureBoot *secureboot.State `json:"secureBoot,omitempty"`
 
-	// Next is what to hold later evidence of the device against; nil when this
-	// evidence establishes nothing.
-	Next *Since `json:"next,omitempty"`
+	Next    *Since `json:"next,omitempty"`    // what to hold later evidence of the device against; nil: this establishes nothing
+	Running []byte `json:"running,omitempty"` // components that ran since boot (package inventory), as a quote vouches for them
 }
 
 // lower sets a claim's tier, or joins it with what is there.
@@ -139,6 +138,7 @@ func (r *Result) next(e evidence.Evidence, v vouched, list ima.Checkpoint, known
 	if v.clock == nil {
 		return
 	}
+	r.Running = e.Running
 	r.Next = &Since{Boot: e.Boot, Clock: *v.clock, List: list, Epoch: e.Record.Epoch, Sequence: e.Record.Sequence}
 	if r.Next.Sequence == 0 && known != nil {
 		r.Next.Epoch, r.Next.Sequence = known.Epoch, known.Sequence

@@ -15,10 +15,10 @@
 // entry of the SBOM. Fields without a value hold "-". Bytes that are no
 // printable ASCII, the space and the backslash are written as a backslash and
 // three octal digits, as in mtree(5) and /proc/mounts, so that any file name
-// is one field. Entries are sorted by path, component by component, which is
-// the order of a walk of the tree: package diff holds the two against each other in
-// one pass. Every value has one spelling. The baseline's digest is the SHA-256
-// of the file.
+// is one field; so are the comma and the equals sign in an attribute's name.
+// Entries are sorted by path, component by component, which is the order of a
+// walk of the tree: package diff holds the two against each other in one pass.
+// Every value has one spelling. The baseline's digest is the SHA-256 of the file.
 package baseline
 
 import (
@@ -214,8 +214,9 @@ func CheckPath(p string) error {
 	if !strings.HasPrefix(p, "/") || strings.IndexByte(p, 0) >= 0 {
 		return fmt.Errorf("path %q: want an absolute one without NUL", shorten(p))
 	}
-	for name := range strings.SplitSeq(p[1:], "/") {
-		if name == "" || name == "." || name == ".." {
+	for rest, more := p[1:], true; more; {
+		var name string
+		if name, rest, more = strings.Cut(rest, "/"); name == "" || name == "." || name == ".." {
 			return fmt.Errorf("path %q: want no empty, . or .. component", shorten(p))
 		}
 	}

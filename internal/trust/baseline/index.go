@@ -1,14 +1,11 @@
 package baseline
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
-	"sync"
+	"sort"
 	"sync/atomic"
 )
 
@@ -50,8 +47,7 @@ type Index struct {
 
 	cache [cached]atomic.Pointer[chunk] // by number, modulo its length
 
-	mu     sync.Mutex
-	failed error
+	failed atomic.Pointer[error]
 }
 
 // place is a chunk as it was when the whole was verified.
@@ -172,14 +168,16 @@ func (l *loader) close() {
 	l.open = l.open[:0]
 }
 
-// done sorts the tables and gives back what they were grown beyond.
+// done sorts the tables, and gives back what the large one was grown beyond.
 func (l *loader) done() *Index {
 	x := l.x
-	slices.Sort(x.sums)
-	x.sums = slices.Clone(slices.Compact(x.sums))
-	x.chunks = append(slices.Clone(x.chunks), place{offset: uint32(l.offset)}) // the end
-	x.starts = bytes.Clone(x.starts)
-	x.components = slices.Sorted(maps.Keys(l.components))
+	sort.Slice(x.sums, func(i, j int) bool { return x.sums[i] < x.sums[j] })
+	x.sums = append(make([]uint64, 0, len(x.sums)), x.sums...)
+	x.chunks = append(x.chunks, place{offset: uint32(l.offset)}) // the end
+	for name := range l.components {
+		x.components = append(x.components, name)
+	}
+	sort.Strings(x.components)
 	return x
 }
 
@@ -206,14 +204,13 @@ func (x *Index) Components() []string { return x.components }
 // holds: the file cannot be read, or, wrapping ErrDigest, was changed since it
 // was verified. Whoever sees it loads the baseline anew.
 func (x *Index) Err() error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.failed
+	if err := x.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (x *Index) fail(err error) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.failed = err
+	x.failed.Store(&err)
 	return err
 }

@@ -115,7 +115,10 @@ func decimal(s string, bits int) (uint64, error) {
 // plain tells whether a byte stands for itself.
 func plain(c byte) bool { return c > ' ' && c < 0x7f && c != '\\' }
 
-func appendEscaped(b []byte, s string) []byte {
+func appendEscaped(b []byte, s string) []byte { return appendEscapedBut(b, s, "") }
+
+// appendEscapedBut escapes the bytes of but, too.
+func appendEscapedBut(b []byte, s, but string) []byte {
 	switch s {
 	case "":
 		return append(b, '-')
@@ -123,7 +126,7 @@ func appendEscaped(b []byte, s string) []byte {
 		return append(b, `\055`...)
 	}
 	for i := range len(s) {
-		if plain(s[i]) {
+		if plain(s[i]) && strings.IndexByte(but, s[i]) < 0 {
 			b = append(b, s[i])
 		} else {
 			b = append(b, '\\', '0'+s[i]>>6, '0'+s[i]>>3&7, '0'+s[i]&7)
@@ -140,31 +143,31 @@ func Escape(s string) string { return string(appendEscaped(nil, s)) }
 // written.
 func Unescape(s string) (string, error) { return unescape(s) }
 
-// unescape is appendEscaped's inverse; it refuses every other spelling.
-func unescape(s string) (string, error) {
+func unescape(s string) (string, error) { return unescapeBut(s, "") }
+
+// unescapeBut is appendEscapedBut's inverse.
+func unescapeBut(s, but string) (string, error) {
 	if s == "-" {
 		return "", nil
 	}
-	if strings.IndexByte(s, '\\') < 0 {
-		for i := range len(s) {
-			if !plain(s[i]) {
-				return "", fmt.Errorf("field %q: byte %#02x is not escaped", shorten(s), s[i])
-			}
-		}
-		if s == "" {
-			return "", errors.New("empty field")
-		}
-		return s, nil
+	if s == "" {
+		return "", errors.New("empty field")
 	}
-	b := make([]byte, 0, len(s))
+	var b []byte // from the first escape on
 	for i := 0; i < len(s); i++ {
 		c := s[i]
+		itself := plain(c) && strings.IndexByte(but, c) < 0
 		switch {
-		case plain(c):
+		case itself && b == nil:
+			continue
+		case itself:
 		case c == '\\' && i+3 < len(s):
 			n, err := strconv.ParseUint(s[i+1:i+4], 8, 8)
-			if err != nil || plain(byte(n)) && s != `\055` {
+			if err != nil || plain(byte(n)) && strings.IndexByte(but, byte(n)) < 0 && s != `\055` {
 				return "", fmt.Errorf("field %q: escape at byte %d is not one that is written", shorten(s), i)
+			}
+			if b == nil {
+				b = append(make([]byte, 0, len(s)), s[:i]...)
 			}
 			c = byte(n)
 			i += 3
@@ -172,6 +175,9 @@ func unescape(s string) (string, error) {
 			return "", fmt.Errorf("field %q: byte %d is not escaped", shorten(s), i)
 		}
 		b = append(b, c)
+	}
+	if b == nil {
+		return s, nil
 	}
 	return string(b), nil
 }

@@ -2,7 +2,6 @@ package baseline
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -15,6 +14,8 @@ const (
 	// Smack has less than 256 bytes, a capability 24, a signature of IMA or EVM
 	// with RSA 4096 has 524, and each is written with two digits a byte.
 	maxXattrs = 16 << 10
+	// maxName is XATTR_NAME_MAX, each byte escaped.
+	maxName = 4 * 255
 	// SecurityPrefix is what the names of security attributes begin with
 	// (xattr(7), "Security extended attributes").
 	SecurityPrefix = "security."
@@ -57,11 +58,11 @@ func NewXattrs(values map[string][]byte) (Xattrs, error) {
 	return x, x.check()
 }
 
-// spellName escapes a name so that it holds neither comma nor equals sign.
-func spellName(s string) string {
-	b := appendEscaped(nil, s)
-	return strings.NewReplacer(",", `\054`, "=", `\075`).Replace(string(b))
-}
+// joints stand between names and values, and are escaped within names.
+const joints = ",="
+
+// spellName escapes a name so that it holds no joint.
+func spellName(s string) string { return string(appendEscapedBut(nil, s, joints)) }
 
 // All gives the attributes, names as they are spelled and values in hexadecimal.
 func (x Xattrs) All() iter.Seq2[string, string] {
@@ -90,34 +91,18 @@ func (x Xattrs) check() error {
 	if len(x) > maxXattrs {
 		return fmt.Errorf("xattrs of %d bytes, want at most %d", len(x), maxXattrs)
 	}
-	if x == "" {
-		return nil
-	}
-	last := ""
-	for field := range strings.SplitSeq(string(x), ",") {
+	for rest, last, more := string(x), "", x != ""; more; {
+		var field string
+		field, rest, more = strings.Cut(rest, ",")
 		name, value, ok := strings.Cut(field, "=")
-		if !ok || len(name) <= len(SecurityPrefix) || !strings.HasPrefix(name, SecurityPrefix) || name <= last {
+		if !ok || len(name) <= len(SecurityPrefix) || len(name) > maxName || !strings.HasPrefix(name, SecurityPrefix) || name <= last ||
+			len(value)%2 != 0 || strings.Trim(value, "0123456789abcdef") != "" {
 			return fmt.Errorf("xattrs %q: want security.name=hexadecimal, sorted by name, joined by commas", shorten(string(x)))
 		}
-		if err := checkName(name); err != nil {
-			return err
-		}
-		if len(value)%2 != 0 || strings.Trim(value, "0123456789abcdef") != "" {
-			return fmt.Errorf("xattr %s: want the value in lower-case hexadecimal digits", shorten(name))
+		if raw, err := unescapeBut(name, joints); err != nil || strings.IndexByte(raw, 0) >= 0 {
+			return fmt.Errorf("xattr %q: want a name in its only spelling", shorten(name))
 		}
 		last = name
-	}
-	return nil
-}
-
-func checkName(name string) error {
-	const longest = 4 * 255 // XATTR_NAME_MAX, each byte escaped
-	if len(name) > longest {
-		return errors.New("xattr: the name is longer than 255 bytes")
-	}
-	plain := strings.NewReplacer(`\054`, "x", `\075`, "x").Replace(name)
-	if raw, err := unescape(plain); err != nil || strings.IndexByte(raw, 0) >= 0 {
-		return fmt.Errorf("xattr %q: want a name in its only spelling", shorten(name))
 	}
 	return nil
 }

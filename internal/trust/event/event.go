@@ -26,6 +26,7 @@ const (
 	ClockStepped    = "ward.clock.stepped"         // somebody set the wall clock
 	IdentityUsed    = "ward.identity.used"         // another program signs with a key of the device, for the first time in this boot
 	Checkpoint      = "ward.journal.checkpoint"    // the TPM certified the record up to a place (package checkpoint)
+	IntegrityScan   = "ward.integrity.scan"        // a full scan of the files has ended
 	UpdateConfirmed = "ward.update.confirmed"      // the running release was marked good
 	UpdateCommitted = "ward.update.committed"      // the anti-rollback counter stands at it: older releases are locked out
 	PostureChanged  = "ward.posture.changed"       // a claim about the device's own state is another one than before
@@ -36,6 +37,7 @@ const (
 	TherapyLease    = "ward.therapy.lease"         // heavy work waits for therapy from now on, or no longer
 	DeviceAttached  = "ward.device.attached"       // something was plugged in
 	DeviceDetached  = "ward.device.detached"       // something was taken away
+	IntegrityUpdate = "ward.integrity.update"      // a program of the release wrote where it may, by rule (package live)
 	Decommissioned  = "ward.device.decommissioned" // the last of a device's life
 )
 

@@ -44,10 +44,24 @@ func samples() map[string]event.Event {
 	seen := event.Event{Type: event.FindingAcknowledged, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing, Report: event.Acknowledgement{By: event.ByService}.Encode()}
 	goodbye := plain(event.Decommissioned, `{"made":"2026-01-05T09:00:00Z"}`)
 	goodbye.Subject, goodbye.Severity = "pump-0001", finding.High
+	written := plain(event.IntegrityUpdate, `{"program":"/usr/bin/rauc","first":"2026-11-24T01:00:03Z","last":"2026-11-24T01:01:33Z","changes":412,"files":3,"bytes":104857600,"ended":true}`)
+	written.Subject = "/usr/bin/rauc"
+	glass := plain(event.BreakGlass, `{"id":"0123456789ab","role":"nurse","why":"asystole, pump locked","by":"service"}`)
+	glass.Severity = finding.Critical
 	return map[string]event.Event{
-		"finding-raised":   {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
-		"finding-cleared":  {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
-		"finding-incident": {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},
+		"integrity-update":         written,
+		"finding-raised":           {Type: event.FindingRaised, Time: when, Subject: "pcr-4", Severity: differs.Severity, Finding: &differs},
+		"finding-cleared":          {Type: event.FindingCleared, Time: when, Subject: "journal", Severity: failing.Severity, Finding: &failing},
+		"finding-incident":         {Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown},
+		"access-break-glass":       glass,
+		"access-session":           plain(event.AccessSession, `{"what":"login","source":"audit","terminal":"serial","account":"root"}`),
+		"access-privilege":         plain(event.AccessPrivilege, `{"what":"sudo","source":"audit","terminal":"local","by":"~0123456789ab","success":true}`),
+		"access-service-mode":      plain(event.ServiceMode, `{"on":true,"by":"service","minutes":60}`),
+		"access-service-mode-over": plain(event.ServiceMode, `{"on":false,"by":"time","minutes":60}`),
+		"therapy-lease":            plain(event.TherapyLease, `{"state":"begin","by":"service"}`),
+		"therapy-lease-over":       plain(event.TherapyLease, `{"state":"end","by":"time","seconds":1860}`),
+		"device-attached":          plain(event.DeviceAttached, `{"kind":"usb","port":"1-1:1.0","bus":"usb","class":"08","vendor":"46f4","product":"0001","serial":"~0123456789ab","expected":false}`),
+		"device-detached":          plain(event.DeviceDetached, `{"kind":"network","name":"eth1","bus":"board"}`),
 		"finding-repeated": {
 			Type: event.FindingIncident, Time: when, Severity: unknown.Severity, Finding: &unknown,
 			Repeated: &event.Repeated{Count: 41, First: when.Add(-40 * time.Second), Last: when},
@@ -55,6 +69,7 @@ func samples() map[string]event.Event {
 		"clock-stepped":   plain(event.ClockStepped, `{"from":"1970-01-01T00:00:09Z","to":"2026-11-24T01:02:03Z","seconds":1795482114}`),
 		"posture-changed": plain(event.PostureChanged, `{"claim":"kernel.modules","reason":"module","added":["rootkit"]}`),
 		"boot-verdict":    verdict,
+		"integrity-scan":  plain(event.IntegrityScan, `{"verdict":"differs","reason":"scheduled","full":false,"seconds":412.5,"pausedSeconds":60,"files":2130,"folders":240,"others":310,"bytes":61203456,"hashedBytes":1048576,"byHash":12,"byVerity":3,"byRootHash":2100,"byUse":14,"changed":1,"missing":0,"new":2,"unreadable":0,"allowed":5,"notEntered":6,"mounts":[{"path":"/","trust":"dm-verity"}]}`),
 		"boot-verdict-affirming": plain(event.BootVerdict, `{"verdict":"affirming","claims":{"boot":"affirming","eventlog":"affirming","pcrs":"affirming","release":"affirming","runtime":"affirming"},"bringUp":false,"events":34,"imaEntries":93,`+
 			`"release":{"product":"pump","version":"2.0","digest":"`+strings.Repeat("0a", 32)+`"},"pcrs":{"4":{"value":"`+strings.Repeat("0b", 32)+`","state":"matches"},"10":{"value":"`+strings.Repeat("0c", 32)+`","state":"recorded"}},"findings":0,"unlisted":0,"tookMs":41.2,"tpmMs":18.4}`),
 		"finding-acknowledged":  seen,

@@ -31,6 +31,16 @@ func isBuffer(e ima.Entry) bool { return e.Template == "ima-buf" || len(e.Buffer
 // BaselineDigest is the algorithm of the baseline's digests.
 const BaselineDigest = "sha256"
 
+// Content is the SHA-256 of the file that an entry measured; false for one that
+// names no content that the baseline could hold, or that the kernel could not vouch
+// for.
+func Content(e ima.Entry) ([32]byte, bool) {
+	if e.Violation || e.Hidden != nil || isBuffer(e) || e.IsBootAggregate() || e.Digest.Algorithm != BaselineDigest || e.Digest.Verity || len(e.Digest.Digest) != 32 {
+		return [32]byte{}, false
+	}
+	return [32]byte(e.Digest.Digest), true
+}
+
 // JudgeEntry compares one entry of the IMA list with the baseline; the finding
 // is set for Unknown, Changed and Violated. Content counts: a released file that
 // the kernel saw at another path is known, because the initramfs, bind mounts
@@ -49,10 +59,11 @@ func JudgeEntry(e ima.Entry, index *baseline.Index) (Standing, finding.Finding) 
 		return Unknown, about(f, e)
 	case isBuffer(e) || e.IsBootAggregate():
 		return NoFile, finding.Finding{}
-	case index == nil || e.Digest.Algorithm != BaselineDigest || e.Digest.Verity || len(e.Digest.Digest) != 32:
+	}
+	sum, ok := Content(e)
+	if index == nil || !ok {
 		return NotJudged, finding.Finding{}
 	}
-	sum := [32]byte(e.Digest.Digest)
 	switch index.Lookup(e.Path, sum) {
 	case baseline.Known, baseline.KnownContentOtherPath:
 		return Known, finding.Finding{}

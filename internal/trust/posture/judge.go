@@ -175,25 +175,25 @@ func listed(before string, values []string) string {
 func Conceal(policy *Policy, claims []Claim, hide func(path string) string) []Claim {
 	out := slices.Clone(claims)
 	for i := range out {
-		d, known := Lookup(out[i].Name)
-		if len(out[i].Values) == 0 || known && !d.Paths {
+		c := &out[i]
+		d, known := Lookup(c.Name)
+		if len(c.Values) == 0 || known && !d.Paths {
 			continue
 		}
 		var named []string
-		if r := policy.RuleOf(out[i].Name); r != nil {
+		if r := policy.RuleOf(c.Name); r != nil {
 			named = r.Values
 		} else if known {
 			named = d.Expect
 		}
-		values := make([]string, len(out[i].Values))
-		for n, v := range out[i].Values {
+		values := slices.Clone(c.Values)
+		for n, v := range values {
 			if _, same := slices.BinarySearch(named, v); !same {
-				v = concealed(v, hide)
+				values[n] = concealed(v, hide)
 			}
-			values[n] = v
 		}
 		slices.Sort(values)
-		out[i].Values = slices.Compact(values)
+		c.Values = slices.Compact(values)
 	}
 	return out
 }

@@ -22,6 +22,16 @@ type Verdict struct {
 	Version    string                             `json:"version,omitempty"` // of that release; empty: it is not known here
 	Events     int                                `json:"events"`            // in the firmware's log
 	IMAEntries int                                `json:"imaEntries"`        // of the IMA list, with those that were verified before
+
+	Components *Components `json:"components,omitempty"` // nil: the evidence tells none that a quote vouches for, or they cannot be named here
+}
+
+// Components are those of the release by name, name@version, and which of them have
+// run on the device since its boot. The others are dormant: installed, and not used
+// in this boot.
+type Components struct {
+	Known   int      `json:"known"`   // of the release
+	Running []string `json:"running"` // sorted
 }
 
 // Of takes over what an appraisal decided.

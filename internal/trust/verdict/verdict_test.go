@@ -20,13 +20,14 @@ var update = flag.Bool("update", false, "rewrite the golden verdicts of docs/con
 // The golden verdicts of docs/contract are what this code writes, and keep their
 // schema.
 //
-// Verifies: SR-031
+// Verifies: SR-031 SR-080
 func TestContract(t *testing.T) {
 	good := verdict.Of(appraisal.Result{
 		Verdict: appraisal.Affirming, Events: 87, IMAEntries: 412,
 		Claims: map[appraisal.Claim]appraisal.Tier{appraisal.ClaimRelease: appraisal.Affirming, appraisal.ClaimQuote: appraisal.Affirming, appraisal.ClaimBoot: appraisal.Affirming},
 	})
 	good.Boot, good.Asked, good.Release, good.Version = "2a1b3c4d-0000-4000-8000-000000000001", true, pcr.SHA256.Sum([]byte("manifest")), "4.2.0"
+	good.Components = &verdict.Components{Known: 3, Running: []string{"openssl@3.5.0-r0", "pump@4.2.0"}}
 	bad := verdict.Of(appraisal.Result{
 		Verdict:  appraisal.Contraindicated,
 		Claims:   map[appraisal.Claim]appraisal.Tier{appraisal.ClaimQuote: appraisal.Contraindicated},
