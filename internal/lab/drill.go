@@ -9,6 +9,7 @@ import (
 	"ward/internal/fleet/ingest"
 	"ward/internal/lab/control"
 	"ward/internal/lab/image"
+	"ward/internal/lab/intrusion"
 	"ward/internal/lab/stage"
 	"ward/internal/lab/stranger"
 	"ward/internal/lab/vm"
@@ -27,23 +28,24 @@ type Outcome = stage.Outcome
 // Drills are the drills, those of the demonstration in the order in which it
 // plays them.
 func Drills() []Drill {
-	return []Drill{
-		{"unknown-program", "a program that is in no release is run on the device", true, unknownProgram},
-		{"altered-command-line", "a correctly signed kernel image with another command line is booted", true, alteredCommandLine},
-		{"predict-next", "the next release boots as predicted; with one byte of its initramfs changed it does not", false, predictNext},
-		{"long-list", "thousands of strange programs make the measurement list long; what following it costs is measured", false, followLongList},
-		{"enrol-and-renew", "a new device gets certificates from the registrar for keys of its TPM, and renews them with new keys", false, enrolAndRenew},
-		{"renewal-power-cuts", "the power is cut in the middle of renewals: the device comes back with an identity", false, renewalPowerCuts},
-		{"rollback", "after a confirmed update the release before is installed again: data and service key stay shut", false, rollback},
-		{"decommission", "the device's life ends: a signed farewell, and nothing of it is left", false, decommission},
-		{"stolen-disk", "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", false, stolenDisk},
-		{"plain-volumes", "plain file systems are put in the place of the encrypted volumes: neither is mounted", false, plainVolumes},
-		{"history-rewritten", "root takes a record out of the journal and makes all hashes anew: the TPM's checkpoints contradict", false, historyRewritten},
-		{"journal-restored", "root puts an older copy of the journal back: the TPM's counter is ahead of it", false, journalRestored},
-		{"week-offline", "a week without a network fills the journal: grave events keep their content, and all arrive in order", false, weekOffline},
-		{"journal-power-cuts", "the power is cut 20 times while the journal is written: nothing is lost, nothing comes twice", false, journalPowerCuts},
-		{"unsigned-kernel", "an unsigned kernel image is put in the place of the signed one", true, unsignedKernel},
+	all := []Drill{
+		{Name: "unknown-program", Title: "a program that is in no release is run on the device", Demo: true, Run: unknownProgram},
+		{Name: "altered-command-line", Title: "a correctly signed kernel image with another command line is booted", Demo: true, Run: alteredCommandLine},
+		{Name: "predict-next", Title: "the next release boots as predicted; with one byte of its initramfs changed it does not", Run: predictNext},
+		{Name: "long-list", Title: "thousands of strange programs make the measurement list long; what following it costs is measured", Run: followLongList},
+		{Name: "enrol-and-renew", Title: "a new device gets certificates from the registrar for keys of its TPM, and renews them with new keys", Run: enrolAndRenew},
+		{Name: "renewal-power-cuts", Title: "the power is cut in the middle of renewals: the device comes back with an identity", Run: renewalPowerCuts},
+		{Name: "rollback", Title: "after a confirmed update the release before is installed again: data and service key stay shut", Run: rollback},
+		{Name: "decommission", Title: "the device's life ends: a signed farewell, and nothing of it is left", Run: decommission},
+		{Name: "stolen-disk", Title: "the disk is moved to a machine with another TPM: nothing opens, and it is nobody", Run: stolenDisk},
+		{Name: "plain-volumes", Title: "plain file systems are put in the place of the encrypted volumes: neither is mounted", Run: plainVolumes},
+		{Name: "history-rewritten", Title: "root takes a record out of the journal and makes all hashes anew: the TPM's checkpoints contradict", Run: historyRewritten},
+		{Name: "journal-restored", Title: "root puts an older copy of the journal back: the TPM's counter is ahead of it", Run: journalRestored},
+		{Name: "week-offline", Title: "a week without a network fills the journal: grave events keep their content, and all arrive in order", Run: weekOffline},
+		{Name: "journal-power-cuts", Title: "the power is cut 20 times while the journal is written: nothing is lost, nothing comes twice", Run: journalPowerCuts},
 	}
+	all = append(all, intrusion.Drills()...)
+	return append(all, Drill{Name: "unsigned-kernel", Title: "an unsigned kernel image is put in the place of the signed one", Demo: true, Run: unsignedKernel})
 }
 
 // unknownProgram puts a program on the device and runs it as an ordinary user.

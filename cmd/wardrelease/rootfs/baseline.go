@@ -40,7 +40,7 @@ func (t *TreeFlags) Register(f *pflag.FlagSet) {
 	f.StringVar(&t.owners, "owners", "", "owners `FILE`: lines of \"path uid gid [mode]\"; what it does not name belongs to 0:0, or with --mounted and --tar to its owner there")
 	f.StringVar(&t.Path, "baseline-path", devicePath, "`PATH` of the baseline on the device; listed as a file that may change")
 	f.StringArrayVar(&t.exclude, "exclude", nil, "leave out `PATH`, with what lies below it (repeatable)")
-	f.StringArrayVar(&t.marks, "mark", nil, "flag a path and what lies below it as exec, config, mutable or volatile, `PATH=FLAG` (repeatable)")
+	f.StringArrayVar(&t.marks, "mark", nil, "flag a path and what lies below it as exec, config, mutable or volatile, `PATH=FLAG`; PATH= ends what a folder above it adds (repeatable)")
 	f.StringArrayVar(&t.verity, "fsverity", nil, "`PATH` of a file, or a folder of files, that have fs-verity on the device: with the digest that the kernel will give (repeatable)")
 	f.BoolVar(&t.mounted, "mounted", false, "the tree is the mounted image: take owners and security attributes (capabilities, IMA, SELinux) from it")
 	t.SBOM.Register(f)

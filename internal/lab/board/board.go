@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"ward/internal/trust/posture"
+	"ward/internal/trust/watch"
 )
 
 // SchemaVersion is the version of board.toml that this package reads.
@@ -31,10 +34,9 @@ type Board struct {
 	PCRs       []PCR       `toml:"pcr"`
 	Budget     Budget      `toml:"budget"`
 
-	// What the release expects of the running system and how it is watched, which
-	// wardrelease reads and checks.
-	Posture map[string]any `toml:"posture"`
-	Watch   map[string]any `toml:"watch"`
+	// What the release expects of the running system, and how it is watched.
+	Posture *posture.Policy `toml:"posture"`
+	Watch   *watch.Policy   `toml:"watch"`
 }
 
 // Firmware names the firmware's files as distributions install them.

@@ -21,6 +21,7 @@ import (
 	"ward/internal/lab/disk"
 	"ward/internal/lab/image"
 	"ward/internal/trust/appraisal"
+	"ward/internal/trust/baseline"
 	"ward/internal/trust/baseline/build"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/profile"
@@ -36,10 +37,18 @@ const (
 	profileFile = "profile.json"
 )
 
+// marks say which parts of the tree are mount points of what changes, and that what
+// the image puts on the data volume does not.
+var marks = map[string]baseline.Flags{
+	"/boot": baseline.Volatile, "/dev": baseline.Volatile, "/proc": baseline.Volatile, "/run": baseline.Volatile,
+	"/sys": baseline.Volatile, "/tmp": baseline.Volatile, "/var/lib/ward": baseline.Volatile,
+	"/data": baseline.Mutable, "/data/app": 0, "/data/app/rinse.conf": baseline.Config, "/etc": baseline.Config,
+}
+
 // Baseline makes the file baseline of a staged root tree.
 func Baseline(tree string) ([]byte, error) {
 	var b bytes.Buffer
-	if _, err := build.Tree(&b, os.DirFS(tree), build.Options{Self: BaselineFile}); err != nil {
+	if _, err := build.Tree(&b, os.DirFS(tree), build.Options{Self: BaselineFile, Marks: marks}); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil
@@ -149,6 +158,10 @@ func Manifest(product string, img *image.Image, boot release.Boot, policyKey cry
 	if err := m.Files.VerityRootHash.UnmarshalText([]byte(img.RootHash)); err != nil {
 		return release.Manifest{}, fmt.Errorf("read dm-verity root hash: %w", err)
 	}
+	if m.Posture, err = profile.BindPosture(img.Board.Posture, m.Files.VerityRootHash[:]); err != nil {
+		return release.Manifest{}, fmt.Errorf("expected posture: %w", err)
+	}
+	m.Watch = img.Board.Watch
 	return m.Approve(release.Approval{Base: Base}, policyKey)
 }
 

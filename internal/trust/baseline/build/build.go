@@ -29,7 +29,8 @@ type Options struct {
 	// where its folder is in the tree, it is listed as an empty file that may
 	// change; the signed manifest vouches for its content.
 	Self string
-	// Marks adds flags to a path and what lies below it.
+	// Marks adds flags to a path and what lies below it. No flags end what a folder
+	// above it would add.
 	Marks map[string]baseline.Flags
 	// Verity lists the files, or the folders of files, that have fs-verity on
 	// the device.
@@ -170,8 +171,9 @@ func (b *builder) owned(e baseline.Entry) baseline.Entry {
 // put completes an entry by flags and component, and writes it.
 func (b *builder) put(e baseline.Entry) error {
 	for p := e.Path; ; p = baseline.Parent(p) {
-		e.Flags |= b.o.Marks[p]
-		if p == "/" {
+		flags, marked := b.o.Marks[p]
+		e.Flags |= flags
+		if p == "/" || marked && flags == 0 {
 			break
 		}
 	}
