@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -218,5 +220,49 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	var r *localapi.Refusal
 	if !errors.As(err, &r) || r.Status != http.StatusBadRequest {
 		t.Errorf("the client says %v", err)
+	}
+}
+
+// The requests of docs/host-application.md, sent by curl as they stand there, are
+// answered as it says, but for the times and the id.
+//
+// Verifies: SR-104
+func TestDocumentedRequests(t *testing.T) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("there is no curl")
+	}
+	client, dir := startWithStick(t, filepath.Join(short(t), "state"))
+	awaitTold(t, client, "anything", func(localapi.Condition) bool { return true })
+	text, err := os.ReadFile("../../docs/host-application.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	varying := regexp.MustCompile(`"(id|since|leftSeconds|by)":("[^"]*"|[0-9]+)`)
+	lines, asked := strings.Split(string(text), "\n"), 0
+	for i, line := range lines {
+		request, ok := strings.CutPrefix(line, "curl ")
+		if !ok {
+			continue
+		}
+		asked++
+		if strings.Contains(request, "DELETE") { // the lease was ended by the other way
+			if _, err := client.TakeLease(t.Context(), "pump-ui", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", curl+" -sS "+strings.ReplaceAll(request, "/run/ward/wardd.sock", filepath.Join(dir, "s"))).Output()
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+		if got, want := varying.ReplaceAllString(strings.TrimSpace(string(out)), `"$1":…`), varying.ReplaceAllString(lines[i+1], `"$1":…`); got != want && strings.HasPrefix(want, "{") {
+			t.Errorf("%s\nanswers %s\nwant    %s", line, got, want)
+		}
+		if !json.Valid(out) {
+			t.Errorf("%s answers %.200s", line, out)
+		}
+	}
+	if asked != 7 {
+		t.Errorf("%d requests are documented, want 7", asked)
 	}
 }

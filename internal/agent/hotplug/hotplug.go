@@ -204,8 +204,12 @@ func (w *Watch) see(ctx context.Context, err error) {
 	}
 }
 
-// judge tells what a message means.
+// judge tells what a message means. One that somebody asked the kernel for by sysfs, as
+// udev does for every device when it starts, is about nothing that came or went.
 func (w *Watch) judge(ctx context.Context, m uevent.Message) {
+	if m.Synthetic() {
+		return
+	}
 	switch m.Subsystem {
 	case "usb":
 		w.usb(ctx, m)

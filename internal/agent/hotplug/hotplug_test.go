@@ -294,6 +294,7 @@ func TestOthers(t *testing.T) {
 			{at("change", "block", "/devices/virtual/block/dm-0", "DM_VERITY_ERR_BLOCK_NR", "0,1234"), []string{"incident block/dm-0 storage.verity-error: dm-0, block 1234 of data"}},
 			{at("change", "block", "/devices/virtual/block/dm-0", "DM_VERITY_ERR_BLOCK_NR", "0,1234"), nil}, // the same again
 			{at("change", "block", "/devices/virtual/block/dm-0", "DM_VERITY_ERR_BLOCK_NR", "1,7"), []string{"incident block/dm-0 storage.verity-error: dm-0, block 7 of the hash tree"}},
+			{at("add", "net", pci+"/virtio0/net/eth2", "SYNTH_UUID", "0"), nil}, // udev starts
 			{at("add", "module", "/module/"+person), nil},
 			{at("add", "power_supply", "/devices/virtual/power_supply/"+person), nil},
 			{at("add", "usb", "/devices/pci0000:00/usb1/"+person, "DEVTYPE", "usb_interface", "INTERFACE", "8/6/80"), nil},

@@ -64,6 +64,13 @@ func Parse(b []byte) (Message, error) {
 	return m, nil
 }
 
+// Synthetic says whether somebody asked the kernel for the message by sysfs; nothing
+// has happened then (Documentation/ABI/testing/sysfs-uevent; since Linux 4.13).
+func (m Message) Synthetic() bool {
+	_, asked := m.Values["SYNTH_UUID"]
+	return asked
+}
+
 // Verity is an error that dm-verity met, as it is in a message about the device.
 type Verity struct {
 	Metadata bool   // a block of the hash tree; false: of the data
