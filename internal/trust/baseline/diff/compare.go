@@ -187,29 +187,36 @@ func (m *merge) judge(have *baseline.Entry, failed error) error {
 	} else {
 		d.Folder, d.Listed = m.want.Holds(have.Path)
 	}
-	told := true
-	switch {
-	case failed != nil:
-		d.Kind, d.Have, d.Err = Unreadable, nil, failed
-		if m.closed == "" || !baseline.Within(have.Path, m.closed) {
-			m.closed = have.Path
-		}
-	case named:
-		d.What = m.differ(d.Want, have)
-		if have.Type == d.Want.Type && !read(d.Want, have) {
-			d.Err = errNotRead
-		}
-		if len(d.What) == 0 {
-			d.Kind, told = Unreadable, d.Err != nil
-		}
+	if failed != nil && (m.closed == "" || !baseline.Within(have.Path, m.closed)) {
+		m.closed = have.Path
 	}
-	if told {
+	if d.settle(m.differ, failed) {
 		m.tell(d)
 	}
 	if named {
 		return m.advance()
 	}
 	return nil
+}
+
+// settle says what a difference is, of an entry that the device has or could not
+// read; false: there is none.
+func (d *Difference) settle(differ func(want, have *baseline.Entry) []string, failed error) bool {
+	switch {
+	case failed != nil:
+		d.Kind, d.Have, d.Err = Unreadable, nil, failed
+		return true
+	case d.Want == nil:
+		return true
+	}
+	d.What = differ(d.Want, d.Have)
+	if d.Have.Type == d.Want.Type && !read(d.Want, d.Have) {
+		d.Err = errNotRead
+	}
+	if len(d.What) == 0 && d.Err != nil {
+		d.Kind = Unreadable
+	}
+	return len(d.What) > 0 || d.Err != nil
 }
 
 // differences lists what differs between two entries.
