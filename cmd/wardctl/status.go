@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ward/cmd/wardctl/console"
+	"ward/cmd/wardctl/findings"
 	"ward/internal/agent/localapi"
 	"ward/internal/cli"
 )
@@ -34,7 +35,8 @@ Exit status: 0 nothing is wrong, 1 findings, 3 the boot could not be judged or
 the daemon does not answer.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := localapi.NewClient(socket).Status(cmd.Context())
+			client := localapi.NewClient(socket)
+			s, err := client.Status(cmd.Context())
 			if err != nil {
 				return console.Down(err, socket)
 			}
@@ -44,6 +46,7 @@ the daemon does not answer.`,
 					return err
 				}
 			} else {
+				findings.Reveal(cmd.Context(), client, &s)
 				printStatus(out, s)
 			}
 			return cli.Quiet(statusExit(s))
@@ -226,6 +229,25 @@ func printVolumes(w io.Writer, volumes []localapi.Volume) {
 	}
 	if len(parts) > 0 {
 		console.Row(w, "Volumes", "%s", strings.Join(parts, ", "))
+	}
+}
+
+// printWatch tells what of files and programs is seen as it happens, and what is not.
+func printWatch(w io.Writer, seen localapi.Watch) {
+	changes := seen.Changes
+	if changes == "" {
+		changes = "not seen as they happen"
+	}
+	programs := strings.Join(seen.Programs, " and ")
+	if programs == "" {
+		programs = "not seen"
+	}
+	console.Row(w, "Watch", "changes of files: %s; programs: %s", changes, programs)
+	if seen.Missing != "" {
+		console.Row(w, "", "%s", seen.Missing)
+	}
+	for _, b := range seen.Blind {
+		console.Row(w, "", "not seen: %s (%s): %s", b.Mount, b.Type, b.Reason)
 	}
 }
 

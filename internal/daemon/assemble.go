@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"ward/internal/agent/attester"
@@ -50,6 +51,8 @@ func (d *daemon) assemble() {
 	people := d.assembleAccess(boot)
 	d.assemblePosture(chip, boot)
 	checkpoints := d.assembleAnchor(chip, boot)
+	scanner := d.assembleScan(boot, scanParts{lease: people.Lease, hide: boot.names.Hide, vouched: d.vouched(boot)})
+	watched := d.assembleLive(boot, scanner)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
@@ -99,9 +102,14 @@ func (d *daemon) assemble() {
 			s.Identity.Signed = use.count.Load()
 			s.Sinks = describeSinks(sinks)
 			people.Describe(&s)
+			s.Watch = describeWatch(watched.Status())
+			files := describeScan(scanner.Status())
+			s.Scan = &files
 			return s
 		},
-		Actions: append(append(use.actions(), people.Actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.stock.Action(Version(), boot.describe)),
+		Actions: slices.Concat(use.actions(), people.Actions(), localapi.ScanFiles(scanner.Ask, func() localapi.Scan { return describeScan(scanner.Status()) }), []localapi.Action{
+			confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.tellNames(), localapi.TellInventory(boot.software),
+		}),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

@@ -11,6 +11,7 @@ import (
 	"ward/internal/agent/integrity"
 	"ward/internal/agent/inventory"
 	"ward/internal/agent/localapi"
+	"ward/internal/agent/names"
 	"ward/internal/agent/once"
 	"ward/internal/agent/posture"
 	"ward/internal/daemon/stock"
@@ -24,8 +25,10 @@ import (
 type bootState struct {
 	attester *attester.Attester
 	told     *once.Incidents // in this boot
-	stock    *stock.Stock
+	stock    *inventory.Role
+	boot     string         // the kernel's boot id
 	posture  *posture.Watch // nil before it is assembled
+	names    *names.Names
 }
 
 // assembleBoot makes the roles that judge the boot and what runs.
@@ -33,23 +36,23 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	securityFS := os.DirFS(d.config.Paths.SecurityFS())
 	p := d.config.Paths
 	told := once.New(d.journal, d.boot, d.log)
-	b := &bootState{told: told}
+	b := &bootState{told: told, boot: d.boot}
+	d.assembleNames(b)
 	ran := stock.New(func() (attester.Snapshot, bool) { return b.attester.Latest() }, inventory.Config{
-		SecurityFS: securityFS, Boot: d.boot, State: filepath.Join(p.State, inventory.File),
-		Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
+		Boot: d.boot, State: filepath.Join(p.State, inventory.File), Hide: b.names.Hide, Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
 	})
 	d.add("inventory", slowBound, ran.Run)
 	a := attester.New(attester.Config{
 		Release: p.Release, Baseline: p.Baseline, Trust: p.Trust, Threshold: d.config.ReleaseThreshold, BringUp: d.config.BringUp,
 		Tenant: d.source.Tenant, Device: d.source.Device, Boot: d.boot, SecurityFS: securityFS, SysFS: os.DirFS(p.SysFS),
 		UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip, Started: d.started, Head: d.head, State: filepath.Join(p.State, "attester.json"),
-		Running: ran.Running, Posture: b.claims, Recorder: d.recorder, First: told.First, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
+		Running: ran.Running, Posture: b.claims, Recorder: d.recorder, First: told.First, Hide: b.names.Hide, Alive: d.alive("attester"), Log: d.log.With("role", "attester"),
 	})
 	b.attester = a
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Ran: ran.Ran, Recorder: d.recorder, First: told.First, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Ran: ran.Ran, Through: ran.Through, Recorder: d.recorder, First: told.First, Hide: b.names.Hide, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
 	b.stock = ran
@@ -99,6 +102,12 @@ func (b *bootState) builtAt() time.Time {
 		return s.Release.Manifest().BuildTime
 	}
 	return time.Time{}
+}
+
+// software is what the device holds and what of it ran, for the local socket.
+func (b *bootState) software() localapi.Inventory {
+	r, _ := b.describe()
+	return stock.Tell(b.stock, b.attester.Latest, localapi.Inventory{Ward: Version(), Boot: b.boot, Release: r})
 }
 
 // describe is release and verdict for the local socket.

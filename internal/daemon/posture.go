@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"sync"
 	"time"
@@ -40,7 +39,7 @@ func (d *daemon) assemblePosture(chip *tpm.Lazy, boot *bootState) {
 			boot.wait(ctx, verdictWait)
 			return ctx.Err()
 		},
-		Hide:     func(name string) string { return boot.discreet(name, mark) },
+		Hide:     boot.names.Hide,
 		Recorder: d.recorder, Alive: d.alive("posture"), Log: d.log.With("role", "posture"),
 	})
 	d.add("posture", slowBound, boot.posture.Run)
@@ -67,19 +66,6 @@ func (b *bootState) look(reason string) {
 	if b.posture != nil {
 		b.posture.Look(reason)
 	}
-}
-
-// discreet is a path as it may leave the device: what the release names as it is, of
-// others the deepest folder that the release names and a mark.
-func (b *bootState) discreet(name string, mark func(string) string) string {
-	s, _ := b.attester.Latest()
-	if s.Baseline == nil {
-		return "/" + mark(name)
-	}
-	if _, known, err := s.Baseline.Entry(name); err == nil && known {
-		return name
-	}
-	return path.Join(s.Baseline.Ancestor(name), mark(name))
 }
 
 // tellPosture tells the posture on the local socket.

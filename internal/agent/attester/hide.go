@@ -2,10 +2,12 @@ package attester
 
 import (
 	"fmt"
+	"strconv"
 
 	"ward/internal/format/ima"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/finding"
 	"ward/internal/trust/measured"
 )
 
@@ -33,4 +35,21 @@ func (a *Attester) hide(e *evidence.Evidence) error {
 	}
 	e.IMA = list
 	return nil
+}
+
+// discreet is the path of a finding as it may leave the device. Paths of the
+// measurement list are quoted where they are not fit to be shown
+// (measured.UntrustedPath).
+func (a *Attester) discreet(f finding.Finding) string {
+	if a.config.Hide == nil || f.Path == "" || f.Code.Area() != "ima" {
+		return f.Path
+	}
+	path, err := strconv.Unquote(f.Path)
+	if err != nil {
+		path = f.Path
+	}
+	if shown := a.config.Hide(path); shown != path {
+		return shown
+	}
+	return f.Path
 }

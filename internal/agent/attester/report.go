@@ -76,6 +76,9 @@ func newReported() reported {
 // report records the verdict, then each finding, then what no longer holds.
 func (a *Attester) report(ctx context.Context, s Snapshot) {
 	fs := slices.Clone(s.Result.Findings)
+	for i := range fs {
+		fs[i].Path = a.discreet(fs[i])
+	}
 	sort.SliceStable(fs, func(x, y int) bool { return fs[x].Severity > fs[y].Severity })
 	listed, unlisted := a.choose(ctx, fs)
 

@@ -21,6 +21,7 @@ type Status struct {
 	Journal   Journal           `json:"journal"`
 	Link      Link              `json:"link"`
 	Sinks     []Sink            `json:"sinks"` // syslog servers that get every event too
+	Watch     Watch             `json:"watch"`
 	Identity  Identity          `json:"identity"`
 	Update    Update            `json:"update"`
 	Volumes   []Volume          `json:"volumes"` // as the early boot left them; empty: it left no report
@@ -31,6 +32,7 @@ type Status struct {
 	Findings  []Condition       `json:"findings"`        // conditions that hold
 	Incidents []finding.Finding `json:"incidents"`       // of this boot
 	Memory    Memory            `json:"memory"`
+	Scan      *Scan             `json:"scan,omitempty"` // of the files against the release
 }
 
 // Condition is a finding that lasts.

@@ -13,6 +13,7 @@ package names
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -269,4 +270,24 @@ func (n *Names) Keep(now time.Time) error {
 		return fmt.Errorf("keep names: %w", err)
 	}
 	return nil
+}
+
+// Run keeps new names until ctx ends, and then what is left of them.
+func (n *Names) Run(ctx context.Context, alive func()) error {
+	t := time.NewTicker(firstWrite)
+	defer t.Stop()
+	for {
+		alive()
+		select {
+		case <-ctx.Done():
+			n.mu.Lock()
+			n.next = time.Unix(1, 0)
+			n.mu.Unlock()
+			return n.Keep(time.Now())
+		case <-t.C:
+		}
+		if err := n.Keep(time.Now()); err != nil {
+			n.c.Log.Warn("keep hidden names", "error", err)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"ward/internal/device/audit"
 	"ward/internal/device/dm"
+	"ward/internal/device/fanotify"
 	"ward/internal/device/sandbox"
 )
 
@@ -33,6 +34,9 @@ type Opened struct {
 	Tables  []dm.Table  // of device-mapper, at the start
 	Mapper  error       // why they could not be read, nil when they were
 
+	Files     *fanotify.Watch // the kernel's telling of changes and programs
+	Unwatched error           // why it does not tell, nil when it does
+
 	// Blind is what this device cannot see of itself, and why.
 	Blind []string
 
@@ -54,6 +58,12 @@ var openers = []opener{
 			e.hold(e.Audit)
 		}
 		return e.Unheard
+	}},
+	{"changes of files and programs that are run, as the kernel tells them", func(e *Opened) error {
+		if e.Files, e.Unwatched = fanotify.Open(); e.Files != nil {
+			e.hold(e.Files)
+		}
+		return e.Unwatched
 	}},
 	{"the tables of device-mapper", func(e *Opened) error {
 		e.Tables, e.Mapper = dm.Tables()

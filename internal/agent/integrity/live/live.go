@@ -200,7 +200,6 @@ func (r *Role) Run(ctx context.Context) error {
 			r.look(ctx, p.path, p.origin)
 			r.beat(ctx, time.Now())
 		}
-		r.queue.looked(due, time.Now())
 		if len(due) > 0 {
 			continue
 		}

@@ -15,6 +15,8 @@ const (
 	// looked at again, longest how long that can be put off.
 	quiet   = 50 * time.Millisecond
 	longest = 500 * time.Millisecond
+	// sweep is how often the paths that were looked at before are gone through.
+	sweep = 25 * time.Millisecond
 	// rest is the wait when nothing is due.
 	rest = time.Hour
 )
@@ -24,17 +26,13 @@ type pending struct {
 	origin fanotify.Origin
 	first  time.Time // event since it was looked at; zero: none
 	last   time.Time
-	looked time.Time // zero: never
+	looked time.Time // zero: not yet
 }
 
-// due is when it is looked at: at once for the first time, then when it is left
-// alone; zero: not again.
+// due is when it is looked at again: when it is left alone; zero: not again.
 func (p *pending) due() time.Time {
-	switch {
-	case p.first.IsZero():
+	if p.first.IsZero() {
 		return time.Time{}
-	case p.looked.IsZero():
-		return p.first
 	}
 	due := p.last.Add(quiet)
 	if bound := p.first.Add(longest); due.After(bound) {
@@ -49,10 +47,13 @@ type visit struct {
 	origin fanotify.Origin
 }
 
-// queue holds paths until they are looked at.
+// queue holds paths until they are looked at: new ones in the order in which they
+// came, and those that were looked at a moment ago.
 type queue struct {
 	mu    sync.Mutex
 	paths map[string]*pending
+	fresh []string // in paths, not looked at yet
+	swept time.Time
 	wake  chan struct{}
 }
 
@@ -63,14 +64,16 @@ func newQueue() *queue {
 // push notes that something happened at a path; false: there is no room.
 func (q *queue) push(name string, origin fanotify.Origin, now time.Time) bool {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	p, ok := q.paths[name]
 	if !ok {
 		if len(q.paths) >= maxPaths {
-			q.mu.Unlock()
 			return false
 		}
 		p = &pending{}
 		q.paths[name] = p
+		q.fresh = append(q.fresh, name)
+		q.nudge()
 	}
 	if p.first.IsZero() {
 		p.first = now
@@ -79,8 +82,6 @@ func (q *queue) push(name string, origin fanotify.Origin, now time.Time) bool {
 	if origin.Exe != "" || p.origin.PID == 0 {
 		p.origin = origin
 	}
-	q.mu.Unlock()
-	q.nudge()
 	return true
 }
 
@@ -97,31 +98,28 @@ func (q *queue) nudge() {
 func (q *queue) take(now time.Time) (due []visit, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	wait = rest
+	give := func(name string, p *pending) {
+		due = append(due, visit{name, p.origin})
+		p.first, p.looked, p.origin = time.Time{}, now, fanotify.Origin{}
+	}
+	for _, name := range q.fresh {
+		give(name, q.paths[name])
+	}
+	q.fresh = q.fresh[:0]
+	switch {
+	case len(q.paths) == 0:
+		return nil, rest
+	case now.Sub(q.swept) < sweep:
+		return due, sweep - now.Sub(q.swept)
+	}
+	q.swept = now
 	for name, p := range q.paths {
-		when := p.due()
-		switch {
+		switch when := p.due(); {
 		case when.IsZero() && now.Sub(p.looked) >= longest:
 			delete(q.paths, name)
-		case when.IsZero():
-			wait = min(wait, longest-now.Sub(p.looked))
-		case when.After(now):
-			wait = min(wait, when.Sub(now))
-		default:
-			due = append(due, visit{name, p.origin})
-			p.first, p.looked, p.origin = time.Time{}, now, fanotify.Origin{}
+		case !when.IsZero() && !when.After(now):
+			give(name, p)
 		}
 	}
-	return due, wait
-}
-
-// looked notes when paths were looked at.
-func (q *queue) looked(done []visit, now time.Time) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, d := range done {
-		if p, ok := q.paths[d.path]; ok {
-			p.looked = now
-		}
-	}
+	return due, sweep
 }
