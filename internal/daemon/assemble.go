@@ -10,6 +10,7 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
+	"ward/internal/daemon/filescan"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/presence"
@@ -48,7 +49,7 @@ func (d *daemon) assemble() {
 	boot := d.assembleBoot(chip)
 	gate := d.assembleUpdate(chip, boot)
 	checkpoints := d.assembleAnchor(chip, boot)
-	scanner := d.assembleScan(boot, scanParts{})
+	scanner := d.assembleScan(boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
@@ -97,12 +98,11 @@ func (d *daemon) assemble() {
 			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
 			s.Sinks = describeSinks(sinks)
-			files := describeScan(scanner.Status())
-			s.Scan = &files
+			s.Scan = filescan.Describe(scanner.Status())
 			return s
 		},
 		Actions: append(append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
-			localapi.ScanFiles(scanner.Ask, func() localapi.Scan { return describeScan(scanner.Status()) })...),
+			filescan.Actions(scanner)...),
 	})
 	d.add("localapi", fastBound, api.Run)
 }
