@@ -11,6 +11,7 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
+	"ward/internal/daemon/filescan"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/presence"
@@ -51,7 +52,7 @@ func (d *daemon) assemble() {
 	d.assemblePosture(chip, boot)
 	people := d.assembleAccess(boot)
 	checkpoints := d.assembleAnchor(chip, boot)
-	scanner := d.assembleScan(boot, scanParts{lease: people.Lease, hide: boot.names.Hide, vouched: d.vouched(boot)})
+	scanner := d.assembleScan(boot, people.Lease)
 	watched := d.assembleLive(boot, scanner)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
@@ -103,11 +104,10 @@ func (d *daemon) assemble() {
 			s.Sinks = describeSinks(sinks)
 			people.Describe(&s)
 			s.Watch = describeWatch(watched.Status())
-			files := describeScan(scanner.Status())
-			s.Scan = &files
+			s.Scan = filescan.Describe(scanner.Status())
 			return s
 		},
-		Actions: slices.Concat(use.actions(), people.Actions(), localapi.ScanFiles(scanner.Ask, func() localapi.Scan { return describeScan(scanner.Status()) }), []localapi.Action{
+		Actions: slices.Concat(use.actions(), people.Actions(), filescan.Actions(scanner), []localapi.Action{
 			confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.posture.Tell(func() localapi.Release { r, _ := boot.describe(); return r }), boot.tellNames(), localapi.TellInventory(boot.software),
 		}),
 	})

@@ -47,6 +47,7 @@ func TestMeasure(t *testing.T) {
 	programs(t, &b)
 	enrolment(t, &b)
 	record(t, &b)
+	scans(t, &b)
 	var text bytes.Buffer
 	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "what\tmeasured\tbudget\tok")
