@@ -28,6 +28,7 @@ import (
 // each confirmation of a release with the next line of a file, and notes which of
 // its findings are acknowledged ("daemon STATUS DIR - CHECKPOINT": to the first
 // question for a checkpoint with a file's), "anchored DIR" makes one with checkpoints,
+// "scans DIR" answers questions for scans, "baseline TREE FILE" makes a file baseline,
 // "installed" makes a device's files (see installed), and inventory.json is what the
 // daemon tells of its software; "flip FILE OFFSET" turns a bit, "shorten FILE N" takes N bytes off the end.
 //
@@ -43,8 +44,12 @@ func TestLocalScripts(t *testing.T) {
 			"daemon":    startDaemon,
 			"anchored":  anchored(t),
 			"installed": installed(t),
-			"same":      same,
-			"cut":       cut,
+			"another-boot": func(ts *testscript.TestScript, _ bool, args []string) {
+				write(ts, args[1], []byte("another"+ts.ReadFile(args[0])))
+			},
+			"scans": startScans, "baseline": writeBaseline,
+			"same": same,
+			"cut":  cut,
 			"flip": func(ts *testscript.TestScript, _ bool, args []string) {
 				b := []byte(ts.ReadFile(args[0]))
 				b[number(ts, args[1])] ^= 1
@@ -138,6 +143,11 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(<-done)
 		ts.Check(j.Close())
 	})
+	await(ts, ctx, socket)
+}
+
+// await returns once the daemon answers.
+func await(ts *testscript.TestScript, ctx context.Context, socket string) {
 	for range 200 {
 		if _, err := localapi.NewClient(socket).Status(ctx); err == nil {
 			return

@@ -18,6 +18,7 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/config"
 	"ward/internal/contracttest"
+	"ward/internal/daemon/early"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
@@ -47,7 +48,7 @@ func startWithStick(t *testing.T, state string) (client *localapi.Client, dir st
 			t.Fatal(err)
 		}
 	}
-	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now()}
+	d := &daemon{config: settings, log: slog.New(slog.DiscardHandler), started: time.Now(), early: &early.Opened{}}
 	if err := d.open(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"ward/internal/agent/attester"
@@ -49,8 +50,9 @@ func (d *daemon) assemble() {
 	gate := d.assembleUpdate(chip, boot)
 	people := d.assembleAccess(boot)
 	d.assemblePosture(chip, boot)
-	watched := d.assembleLive(boot)
 	checkpoints := d.assembleAnchor(chip, boot)
+	scanner := d.assembleScan(boot, scanParts{hide: boot.names.Hide})
+	watched := d.assembleLive(boot, scanner)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })
 
@@ -99,11 +101,15 @@ func (d *daemon) assemble() {
 			s.Journal.Anchor = describeAnchor(checkpoints.Status())
 			s.Identity.Signed = use.count.Load()
 			s.Sinks = describeSinks(sinks)
-			people.describe(&s)
+			people.Describe(&s)
 			s.Watch = describeWatch(watched.Status())
+			files := describeScan(scanner.Status())
+			s.Scan = &files
 			return s
 		},
-		Actions: append(append(use.actions(), people.actions()...), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.tellNames(), boot.stock.Action(Version(), boot.describe)),
+		Actions: slices.Concat(use.actions(), people.Actions(), localapi.ScanFiles(scanner.Ask, func() localapi.Scan { return describeScan(scanner.Status()) }), []localapi.Action{
+			confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.tellPosture(), boot.tellNames(), localapi.TellInventory(boot.software),
+		}),
 	})
 	d.add("localapi", fastBound, api.Run)
 }

@@ -25,13 +25,10 @@ import (
 type bootState struct {
 	attester *attester.Attester
 	told     *once.Incidents // in this boot
-	stock    *stock.Stock
+	stock    *inventory.Role
+	boot     string         // the kernel's boot id
 	posture  *posture.Watch // nil before it is assembled
 	names    *names.Names
-	// scan asks for a scan of all files, scanned is when the last whole one began;
-	// nil where none is assembled.
-	scan    func(reason string)
-	scanned func() time.Time
 }
 
 // assembleBoot makes the roles that judge the boot and what runs.
@@ -39,11 +36,10 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	securityFS := os.DirFS(d.config.Paths.SecurityFS())
 	p := d.config.Paths
 	told := once.New(d.journal, d.boot, d.log)
-	b := &bootState{told: told}
+	b := &bootState{told: told, boot: d.boot}
 	d.assembleNames(b)
 	ran := stock.New(func() (attester.Snapshot, bool) { return b.attester.Latest() }, inventory.Config{
-		SecurityFS: securityFS, Boot: d.boot, State: filepath.Join(p.State, inventory.File),
-		Hide: b.names.Hide, Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
+		Hide: b.names.Hide, Boot: d.boot, State: filepath.Join(p.State, inventory.File), Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
 	})
 	d.add("inventory", slowBound, ran.Run)
 	a := attester.New(attester.Config{
@@ -56,7 +52,7 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	d.add("attester", slowBound, a.Run)
 	watch := integrity.New(integrity.Config{
 		SecurityFS: securityFS, Poll: d.config.Integrity.IMAPoll, Start: covered{a},
-		Ran: ran.Ran, Recorder: d.recorder, First: told.First, Hide: b.names.Hide, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
+		Ran: ran.Ran, Through: ran.Through, Recorder: d.recorder, First: told.First, Hide: b.names.Hide, Alive: d.alive("integrity"), Log: d.log.With("role", "integrity"),
 	})
 	d.add("integrity", slowBound, watch.Run)
 	b.stock = ran
@@ -106,6 +102,12 @@ func (b *bootState) builtAt() time.Time {
 		return s.Release.Manifest().BuildTime
 	}
 	return time.Time{}
+}
+
+// software is what the device holds and what of it ran, for the local socket.
+func (b *bootState) software() localapi.Inventory {
+	r, _ := b.describe()
+	return stock.Tell(b.stock, b.attester.Latest, localapi.Inventory{Ward: Version(), Boot: b.boot, Release: r})
 }
 
 // describe is release and verdict for the local socket.

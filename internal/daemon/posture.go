@@ -30,7 +30,8 @@ func (d *daemon) assemblePosture(chip *tpm.Lazy, boot *bootState) {
 	mark := d.hider(filepath.Join(d.config.Paths.State, "salt"))
 	collectors := append(device.Kernel(), device.TPM(makerOf(chip))...)
 	collectors = append(collectors, system.Collectors(system.Config{
-		Tables: d.early.Tables, TablesError: d.early.Mapper, Policy: boot.expected, Name: mark,
+		Tables: d.early.Tables, TablesError: d.early.Mapper, Policy: boot.expected,
+		Name: system.ReleasedNames(boot.expected, func(name string) string { return "/" + mark(name) }),
 	})...)
 	boot.posture = watcher.New(watcher.Config{
 		Root: os.DirFS("/"), Collectors: collectors, Policy: boot.expected,

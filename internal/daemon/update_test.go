@@ -164,6 +164,11 @@ func TestConfirmedThroughTheLocalSocket(t *testing.T) {
 	defer func() { cancel(); <-ended }()
 
 	client := localapi.NewClient(settings.Paths.Socket)
+	defer func() {
+		if i, err := client.Inventory(ctx); err != nil || !i.Known || i.Release.Version != d.Manifest.Version || len(i.Running) != 0 {
+			t.Errorf("the software at the local socket: %+v, %v", i, err)
+		}
+	}()
 	until := func(what string, reached func(localapi.Status) bool) localapi.Status {
 		t.Helper()
 		deadline := time.Now().Add(20 * time.Second)

@@ -50,9 +50,12 @@ type Config struct {
 	// First says whether an incident about a subject was not told in this boot yet,
 	// by anybody, and that it is told now; nil: it is asked of this run alone.
 	First func(ctx context.Context, subject string, f finding.Finding) bool
-	// Ran takes every file of the release that the kernel measured, at its path as the
-	// kernel gives it and with the SHA-256 of its content; nil: nobody asks.
-	Ran func(path string, sum [32]byte)
+	// Ran takes every file that the kernel measured since the boot, at its path as the
+	// kernel gives it and with the SHA-256 of its content; Through is called when the
+	// list that is there was gone through with a baseline, or cannot be read. nil:
+	// nobody asks.
+	Ran     func(path string, sum [32]byte)
+	Through func()
 	// Hide is a path as it may leave the device: another one where the release does
 	// not name it; nil: as it is.
 	Hide  func(path string) string
@@ -80,6 +83,9 @@ func New(c Config) *Watch {
 	}
 	if c.Hide == nil {
 		c.Hide = func(path string) string { return path }
+	}
+	if c.Through == nil {
+		c.Through = func() {}
 	}
 	if c.Poll <= 0 {
 		c.Poll = defaultPoll
@@ -111,6 +117,7 @@ func (w *Watch) Run(ctx context.Context) error {
 			continue
 		default:
 			w.report.fault(ctx, err)
+			w.through()
 		}
 		select {
 		case <-ctx.Done():
@@ -140,6 +147,7 @@ func (w *Watch) follow(ctx context.Context, from int) (int, error) {
 		}
 		from = max(from, list.Entries())
 		w.report.mended(ctx)
+		w.through()
 		w.c.Alive()
 		if w.files == nil && time.Since(asked) >= retryEvery {
 			asked = time.Now()
@@ -173,6 +181,9 @@ func (w *Watch) take(ctx context.Context, list *securityfs.Follower, from int) e
 		if err != nil {
 			return err
 		}
+		if sum, ok := measured.Content(e); ok {
+			w.c.Ran(strings.Clone(e.Path), sum)
+		}
 		if e.Index >= from {
 			w.judge(ctx, e)
 			if w.files != nil && w.files.Err() != nil {
@@ -184,13 +195,16 @@ func (w *Watch) take(ctx context.Context, list *securityfs.Follower, from int) e
 	return nil
 }
 
-// judge reports an entry that is not of the release, and hands on one that is.
+// through tells that all was handed on. Without a baseline it will be once more.
+func (w *Watch) through() {
+	if w.files != nil {
+		w.c.Through()
+	}
+}
+
+// judge reports an entry that is not of the release.
 func (w *Watch) judge(ctx context.Context, e ima.Entry) {
 	switch standing, f := measured.JudgeEntry(e, w.files); standing {
-	case measured.Known:
-		if sum, ok := measured.Content(e); ok {
-			w.c.Ran(strings.Clone(e.Path), sum)
-		}
 	case measured.Unknown, measured.Changed, measured.Violated:
 		if shown := w.c.Hide(e.Path); shown != e.Path {
 			f.Path = shown

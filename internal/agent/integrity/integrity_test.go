@@ -79,6 +79,8 @@ type scene struct {
 	start   *start
 	journal *journal
 	alive   int
+	mu      sync.Mutex
+	ran     []string // what was handed on, and "through"
 	first   func(ctx context.Context, subject string, f finding.Finding) bool
 }
 
@@ -95,7 +97,9 @@ func play(t *testing.T, begin func(*scene), act func(*scene)) {
 		var mu sync.Mutex
 		w := integrity.New(integrity.Config{
 			SecurityFS: s.kernel.SecurityFS(), Poll: poll, Start: s.start, Recorder: s.journal, First: s.first,
-			Alive: func() { mu.Lock(); s.alive++; mu.Unlock() },
+			Ran:     func(path string, sum [32]byte) { s.hand(fmt.Sprintf("%s %x", path, sum[:2])) },
+			Through: func() { s.hand("through") },
+			Alive:   func() { mu.Lock(); s.alive++; mu.Unlock() },
 		})
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
@@ -111,6 +115,23 @@ func play(t *testing.T, begin func(*scene), act func(*scene)) {
 			t.Error("the role never said that it is alive")
 		}
 	})
+}
+
+func (s *scene) hand(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ran) == 0 || text != s.ran[len(s.ran)-1] {
+		s.ran = append(s.ran, text)
+	}
+}
+
+// handed is what was handed on since the last call.
+func (s *scene) handed() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.ran
+	s.ran = nil
+	return out
 }
 
 func pass(d time.Duration) {
@@ -157,6 +178,45 @@ func TestChangedFilesAndViolationsAreReported(t *testing.T) {
 		)
 		pass(poll)
 		want(t, s, "incident ima.changed-file /usr/bin/pump", "incident ima.violation /usr/bin/pump")
+	})
+}
+
+// Who asks what ran is told of every entry from the first on, also of those that the
+// appraisal has judged, and when the list was gone through with a baseline.
+//
+// Verifies: SR-079
+func TestWhatRanIsHandedOn(t *testing.T) {
+	one := func(path string) string {
+		sum := sha256.Sum256([]byte(path))
+		return fmt.Sprintf("%s %x", path, sum[:2])
+	}
+	play(t, nil, func(s *scene) {
+		if got, want := s.handed(), []string{one("/usr/sbin/wardd"), one("/usr/bin/pump"), "through"}; !slices.Equal(got, want) {
+			t.Errorf("at the start %q, want %q", got, want)
+		}
+		violation := appraisaltest.Program("/usr/bin/pump")
+		violation.Violation = true
+		s.kernel.Measure(violation, appraisaltest.Measured{Path: "kexec-cmdline", Buffer: []byte("quiet")}, appraisaltest.Program("/tmp/tool"))
+		pass(poll)
+		if got, want := s.handed(), []string{one("/tmp/tool"), "through"}; !slices.Equal(got, want) {
+			t.Errorf("then %q, want %q", got, want)
+		}
+	})
+	var files *baseline.Index
+	play(t, func(s *scene) { files = s.start.files; s.start.set(nil, 3) }, func(s *scene) {
+		if got := s.handed(); slices.Contains(got, "through") {
+			t.Errorf("without a baseline %q", got)
+		}
+		s.start.set(files, 3)
+		pass(time.Minute)
+		if got, want := s.handed(), []string{one("/usr/sbin/wardd"), one("/usr/bin/pump"), "through"}; !slices.Equal(got, want) {
+			t.Errorf("when there is one %q, want %q", got, want)
+		}
+	})
+	play(t, func(s *scene) { s.kernel.Remove(securityfstest.List) }, func(s *scene) {
+		if got := s.handed(); !slices.Equal(got, []string{"through"}) {
+			t.Errorf("without a list %q", got)
+		}
 	})
 }
 

@@ -8,7 +8,6 @@ package inventory
 
 import (
 	"context"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -23,25 +22,14 @@ import (
 const (
 	// saveEvery bounds how often the set is written to flash.
 	saveEvery = time.Minute
-	// tick is how often the role looks whether there is something to do.
+	// tick is how often the role looks whether there is something to keep.
 	tick = 5 * time.Second
 	// maxWaiting bounds the programs without a component that wait to be told; what
 	// is beyond it is counted and told as a number.
 	maxWaiting = 256
-	// maxSeen bounds those that are remembered as told.
+	// maxSeen bounds the contents of those that are remembered as told.
 	maxSeen = 4096
 )
-
-// Baseline is what the role asks of the release's file baseline.
-type Baseline interface {
-	Digest() [32]byte
-	Components() []string // sorted, each once
-	// ComponentOf names the component of a file, by its path if the release has this
-	// content there, else by the content. ok says that the release has the file; a
-	// component that is empty then says that no SBOM names it.
-	ComponentOf(path string, sum [32]byte) (component string, ok bool)
-	Entry(path string) (baseline.Entry, bool, error)
-}
 
 // Recorder takes events into the journal.
 type Recorder interface {
@@ -52,13 +40,10 @@ type Recorder interface {
 type Config struct {
 	// Release gives the file baseline of the verified release and whether the
 	// release has an SBOM; nil while there is none.
-	Release func() (files Baseline, sbom bool)
-	// SecurityFS is where the kernel's measurement list lies. It is gone through once,
-	// as programs ran before the daemon.
-	SecurityFS fs.FS
-	Boot       string // the kernel's boot id
-	State      string // file that keeps the set within a boot; empty: it is not kept
-	Recorder   Recorder
+	Release  func() (files *baseline.Index, sbom bool)
+	Boot     string // the kernel's boot id
+	State    string // file that keeps the set within a boot; empty: it is not kept
+	Recorder Recorder
 	// First says whether an incident about a subject was not told in this boot yet,
 	// by anybody, and that it is told now; nil: it is asked of this run alone.
 	First func(ctx context.Context, subject string, f finding.Finding) bool
@@ -75,21 +60,21 @@ type Role struct {
 	wake chan struct{}
 
 	mu         sync.Mutex
-	files      Baseline // nil: there is none yet
+	files      *baseline.Index // nil: there is none yet
 	sbom       bool
 	components []string
 	set        *inventory.Set // nil with files: it has more components than a set holds
-	unlisted   bool           // the measurement list was not gone through yet
+	through    bool           // the measurement list was gone through
 	changed    bool           // the set was not saved
 	waiting    []stranger
-	more       int // that did not fit among waiting
-	seen       map[stranger]struct{}
+	more       int                   // that did not fit among waiting
+	seen       map[[32]byte]struct{} // contents that were told or wait
 	saved      time.Time
 }
 
 // stranger is a program of the release that is of no component.
 type stranger struct {
-	path string // of the release, or hidden: its content ran at another path; empty: that path is left out
+	path string // of the release, or hidden: its content ran at another path
 	sum  [32]byte
 }
 
@@ -101,10 +86,13 @@ func New(c Config) *Role {
 	if c.Alive == nil {
 		c.Alive = func() {}
 	}
+	if c.Hide == nil {
+		c.Hide = func(string) string { return "content of the release at another path" }
+	}
 	if c.First == nil {
 		c.First = func(context.Context, string, finding.Finding) bool { return true }
 	}
-	return &Role{c: c, wake: make(chan struct{}, 1), seen: make(map[stranger]struct{})}
+	return &Role{c: c, wake: make(chan struct{}, 1), seen: make(map[[32]byte]struct{})}
 }
 
 // Ran notes that a file ran: its path as the kernel gives it, and the SHA-256 of
@@ -114,7 +102,7 @@ func (r *Role) Ran(path string, sum [32]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.adopt() {
-		return // the measurement list tells of it later
+		return // the measurement list is gone through once more when there is a release
 	}
 	component, ok := r.files.ComponentOf(path, sum)
 	switch {
@@ -130,34 +118,36 @@ func (r *Role) Ran(path string, sum [32]byte) {
 	}
 }
 
+// Through says that Ran has been told all that the kernel had measured, so that a
+// component that is not in the set has not run. Programs ran before the daemon.
+func (r *Role) Through() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.through = r.adopt()
+}
+
 // strange notes a program without a component. A released file that is no program
 // may be measured too: read by root, by the policy.
 func (r *Role) strange(path string, sum [32]byte) {
 	if !r.sbom {
 		return
 	}
-	s := stranger{path: path, sum: sum}
-	switch e, ok, err := r.files.Entry(path); {
-	case err == nil && ok && e.SHA256 == sum:
-		if e.Flags&baseline.Exec == 0 {
-			return
-		}
-	case r.c.Hide != nil:
-		s.path = r.c.Hide(path)
-	default:
-		s.path = ""
+	if _, again := r.seen[sum]; again {
+		return
 	}
-	if _, again := r.seen[s]; again {
+	if e, ok, err := r.files.Entry(path); err != nil || !ok || e.SHA256 != sum {
+		path = r.c.Hide(path)
+	} else if e.Flags&baseline.Exec == 0 {
 		return
 	}
 	if len(r.seen) == maxSeen {
 		clear(r.seen)
 	}
-	r.seen[s] = struct{}{}
+	r.seen[sum] = struct{}{}
 	if len(r.waiting) == maxWaiting {
 		r.more++
 	} else {
-		r.waiting = append(r.waiting, s)
+		r.waiting = append(r.waiting, stranger{path, sum})
 	}
 	select {
 	case r.wake <- struct{}{}:
@@ -177,7 +167,7 @@ func (r *Role) adopt() bool {
 	if again {
 		return true
 	}
-	r.components, r.unlisted, r.set = files.Components(), true, nil
+	r.components, r.through, r.set = files.Components(), false, nil
 	set, err := inventory.New(files.Digest(), len(r.components))
 	if err != nil {
 		r.c.Log.Error("which components run cannot be told", "error", err)
@@ -190,34 +180,25 @@ func (r *Role) adopt() bool {
 	return true
 }
 
-// Running is the set as evidence carries it; nil while nothing is known, and for a
-// release that names no components.
+// Running is the set as evidence carries it; nil for a release that names no
+// components, and until the measurement list was gone through: what it tells of would
+// look dormant.
 func (r *Role) Running() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.set == nil || r.set.Count() == 0 {
+	if r.set == nil || r.set.Count() == 0 || !r.through {
 		return nil
 	}
 	return r.set.Encode()
 }
 
-// Status is what is known at this moment.
-type Status struct {
-	Known      bool     // there is a baseline to ask
-	SBOM       bool     // the release has one
-	Components int      // of the release's files
-	Ran        []string // by name, sorted
-}
-
-// Status tells what is known.
-func (r *Role) Status() Status {
+// Status tells how many components the release has, and those that ran by name,
+// sorted; known: there is a baseline, and the measurement list was gone through.
+func (r *Role) Status() (components int, ran []string, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Known: r.files != nil, SBOM: r.sbom, Components: len(r.components), Ran: []string{}}
 	if r.set != nil {
-		if names, err := r.set.Names(r.components); err == nil {
-			s.Ran = names
-		}
+		ran, _ = r.set.Names(r.components) // there are as many as the set counts
 	}
-	return s
+	return len(r.components), ran, r.set != nil && r.through
 }

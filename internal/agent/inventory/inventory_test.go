@@ -1,10 +1,11 @@
 package inventory_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,9 +17,7 @@ import (
 
 	"ward/internal/agent/inventory"
 	"ward/internal/contracttest"
-	"ward/internal/device/securityfs/securityfstest"
 	"ward/internal/device/statefile"
-	"ward/internal/trust/appraisal/appraisaltest"
 	"ward/internal/trust/baseline"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
@@ -42,38 +41,37 @@ var pump = image{
 
 func sum(content string) [32]byte { return sha256.Sum256([]byte(content)) }
 
-func (i image) Digest() [32]byte { return sum(i.name) }
-
-func (i image) Components() []string {
-	var all []string
-	for _, c := range i.files {
-		if c != "" {
-			all = append(all, c)
+// index is the file baseline of an image.
+func (i image) index(t *testing.T) *baseline.Index {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := baseline.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range slices.SortedFunc(maps.Keys(i.files), baseline.ComparePaths) {
+		e := baseline.Entry{Path: path, Type: baseline.File, Mode: 0o755, Size: int64(len(i.name)), SHA256: sum(path), Flags: baseline.Exec, Component: i.files[path]}
+		if slices.Contains(i.plain, path) {
+			e.Flags = 0
+		}
+		if err := w.Write(e); err != nil {
+			t.Fatal(err)
 		}
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	digest, err := w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := baseline.LoadIndex(bytes.NewReader(b.Bytes()), int64(b.Len()), digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
 }
 
-func (i image) ComponentOf(path string, digest [32]byte) (string, bool) {
-	if c, ok := i.files[path]; ok && sum(path) == digest {
-		return c, true
-	}
-	for p, c := range i.files {
-		if sum(p) == digest {
-			return c, true
-		}
-	}
-	return "", false
-}
-
-func (i image) Entry(path string) (baseline.Entry, bool, error) {
-	_, ok := i.files[path]
-	e := baseline.Entry{Path: path, Type: baseline.File, SHA256: sum(path)}
-	if !slices.Contains(i.plain, path) {
-		e.Flags = baseline.Exec
-	}
-	return e, ok, nil
+func (i image) release(t *testing.T, sbom bool) func() (*baseline.Index, bool) {
+	x := i.index(t)
+	return func() (*baseline.Index, bool) { return x, sbom }
 }
 
 // journal keeps what is recorded.
@@ -107,27 +105,30 @@ func (j *journal) said() []string {
 // scene is a device.
 type scene struct {
 	t       *testing.T
-	release func() (inventory.Baseline, bool)
-	kernel  fs.FS
+	release func() (*baseline.Index, bool)
 	journal journal
 	state   string
 	boot    string
 	first   func(context.Context, string, finding.Finding) bool
 	hide    func(string) string
+	early   bool // the measurement list was not gone through
 }
 
 func newScene(t *testing.T) *scene {
-	return &scene{t: t, release: func() (inventory.Baseline, bool) { return pump, true }, state: filepath.Join(t.TempDir(), inventory.File), boot: "boot-1"}
+	return &scene{t: t, release: pump.release(t, true), state: filepath.Join(t.TempDir(), inventory.File), boot: "boot-1"}
 }
 
 // run runs the role while act acts.
 func (s *scene) run(act func(*inventory.Role)) {
 	s.t.Helper()
-	r := inventory.New(inventory.Config{Release: s.release, SecurityFS: s.kernel, Boot: s.boot, State: s.state, Recorder: &s.journal, First: s.first, Hide: s.hide})
+	r := inventory.New(inventory.Config{Release: s.release, Boot: s.boot, State: s.state, Recorder: &s.journal, First: s.first, Hide: s.hide})
 	ctx, cancel := context.WithCancel(s.t.Context())
 	done := make(chan error)
 	go func() { done <- r.Run(ctx) }()
 	synctest.Wait()
+	if !s.early {
+		r.Through()
+	}
 	act(r)
 	cancel()
 	if err := <-done; err != nil {
@@ -142,14 +143,19 @@ func ran(t *testing.T, r *inventory.Role) string {
 	if b == nil {
 		return "unknown"
 	}
-	names, err := set.Decode(b, pump.Components())
+	names, err := set.Decode(b, pump.index(t).Components())
 	if err != nil {
 		t.Error(err)
 	}
-	if got := r.Status().Ran; !slices.Equal(got, names) {
-		t.Errorf("the status says %q, the set %q", got, names)
+	if n, got, known := r.Status(); !slices.Equal(got, names) || !known || n != 4 {
+		t.Errorf("the status says %q of %d, %v, the set %q", got, n, known, names)
 	}
 	return strings.Join(names, " ")
+}
+
+func known(r *inventory.Role) bool {
+	_, _, ok := r.Status()
+	return ok
 }
 
 func start(r *inventory.Role, paths ...string) {
@@ -173,9 +179,6 @@ func TestComponentsThatRan(t *testing.T) {
 			r.Ran("/tmp/tool", sum("/tmp/tool"))
 			if got := ran(t, r); got != "busybox@1.37.0 openssl@3.5.0 pump@4.2.0" {
 				t.Errorf("ran %q", got)
-			}
-			if st := r.Status(); !st.Known || !st.SBOM || st.Components != 4 {
-				t.Errorf("%+v", st)
 			}
 			if got := s.journal.said(); got != nil {
 				t.Errorf("recorded %q", got)
@@ -203,7 +206,7 @@ func TestNoComponent(t *testing.T) {
 				t.Errorf("recorded %q", got)
 			}
 		})
-		s.release = func() (inventory.Baseline, bool) { return pump, false }
+		s.release = pump.release(t, false)
 		s.run(func(r *inventory.Role) {
 			start(r, "/usr/bin/stray")
 			if got := s.journal.said(); got != nil {
@@ -223,7 +226,6 @@ func TestToldOnceAndHidden(t *testing.T) {
 		told := map[string]bool{"/usr/bin/stray": true}
 		s.first = func(_ context.Context, subject string, f finding.Finding) bool { return !told[subject] }
 		s.run(func(r *inventory.Role) {
-			start(r, "/usr/bin/stray")
 			r.Ran("/home/Jane Doe/stray", sum("/usr/bin/stray"))
 			synctest.Wait()
 			if got := s.journal.said(); !slices.Equal(got, []string{"inventory.no-component content of the release at another path"}) {
@@ -251,7 +253,7 @@ func TestFloodIsCounted(t *testing.T) {
 		for i := range 1000 {
 			big.files[fmt.Sprintf("/opt/%d", i)] = ""
 		}
-		s.release = func() (inventory.Baseline, bool) { return big, true }
+		s.release = big.release(t, true)
 		s.run(func(r *inventory.Role) {
 			for i := range 1000 { // faster than the role can take them
 				p := fmt.Sprintf("/opt/%d", i)
@@ -276,41 +278,42 @@ func TestFloodIsCounted(t *testing.T) {
 	})
 }
 
-// What ran before the daemon stands in the kernel's list, which is gone through as
-// soon as there is a release, and once.
+// Until the measurement list was gone through with a release, nothing is told: what
+// it tells of would look dormant.
 //
 // Verifies: SR-079
-func TestMeasurementList(t *testing.T) {
+func TestNothingIsToldTooEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
-		k := securityfstest.New(t)
-		k.Measure(appraisaltest.Program("/bin/busybox"), appraisaltest.Program("/tmp/tool"), appraisaltest.Program("/usr/bin/stray"))
-		s.kernel = k.SecurityFS()
 		var mu sync.Mutex
 		there := false
-		s.release = func() (inventory.Baseline, bool) {
+		files := pump.index(t)
+		s.release = func() (*baseline.Index, bool) {
 			mu.Lock()
 			defer mu.Unlock()
 			if !there {
 				return nil, false
 			}
-			return pump, true
+			return files, true
 		}
+		s.early = true
 		s.run(func(r *inventory.Role) {
 			start(r, "/usr/bin/pump")
-			if got := ran(t, r); got != "unknown" {
+			r.Through()
+			if got := ran(t, r); got != "unknown" || known(r) {
 				t.Errorf("without a release: %q", got)
 			}
 			mu.Lock()
 			there = true
 			mu.Unlock()
-			time.Sleep(time.Minute)
-			synctest.Wait()
-			if got := ran(t, r); got != "busybox@1.37.0" {
-				t.Errorf("ran %q", got)
+			start(r, "/usr/lib/libz.so.1")
+			if got := r.Running(); got != nil || known(r) {
+				t.Errorf("before the list was gone through: %x", got)
 			}
-			if got := s.journal.said(); !slices.Equal(got, []string{"inventory.no-component /usr/bin/stray"}) {
-				t.Errorf("recorded %q", got)
+			start(r, "/usr/bin/pump")
+			r.Through()
+			if got := ran(t, r); got != "pump@4.2.0 zlib@1.3.1" || !known(r) {
+				t.Errorf("ran %q", got)
 			}
 		})
 	})
@@ -361,7 +364,7 @@ func TestKept(t *testing.T) {
 		})
 		other := newScene(t)
 		other.state = s.state
-		other.release = func() (inventory.Baseline, bool) { o := pump; o.name = "other"; return o, true }
+		other.release = image{"another", pump.files, pump.plain}.release(t, true)
 		other.run(func(r *inventory.Role) {
 			if got := ran(t, r); got != "" {
 				t.Errorf("of another release: %q", got)
@@ -374,7 +377,7 @@ func TestKept(t *testing.T) {
 			}
 			start(r, "/bin/busybox")
 		})
-		if err := os.WriteFile(s.state, []byte(`{"boot":"boot-2","running":"AQ=="}`), 0o600); err != nil {
+		if err := os.WriteFile(s.state, []byte("boot-2\n\x01"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s.run(func(r *inventory.Role) {

@@ -1,7 +1,7 @@
 package inventory
 
 import (
-	"encoding/json"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,14 +11,9 @@ import (
 	"ward/internal/trust/inventory"
 )
 
-// File is the name of the state file in Ward's state folder.
-const File = "inventory.json"
-
-// state is the state file.
-type state struct {
-	Boot    string `json:"boot"`    // the kernel's boot id
-	Running []byte `json:"running"` // the set, in base64
-}
+// File is the name of the state file in Ward's state folder: a line with the boot id,
+// and behind it the set.
+const File = "inventory"
 
 // Read reads the set that a daemon kept, with the boot that it is of.
 func Read(file string) (boot string, set *inventory.Set, err error) {
@@ -26,15 +21,11 @@ func Read(file string) (boot string, set *inventory.Set, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	var s state
-	if err := json.Unmarshal(b, &s); err != nil {
+	line, kept, _ := bytes.Cut(b, []byte{'\n'})
+	if set, err = inventory.Parse(kept); err != nil {
 		return "", nil, fmt.Errorf("read inventory: %w", err)
 	}
-	set, err = inventory.Parse(s.Running)
-	if err != nil {
-		return "", nil, fmt.Errorf("read inventory: %w", err)
-	}
-	return s.Boot, set, nil
+	return string(line), set, nil
 }
 
 // kept is what an earlier run of the daemon kept in this boot, nil: nothing. A file
@@ -45,9 +36,9 @@ func (r *Role) kept() *inventory.Set {
 	}
 	boot, set, err := Read(r.c.State)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		r.c.Log.Warn("what was known of this boot cannot be read", "error", err)
+		r.c.Log.Warn("read which components ran", "error", err)
 	}
-	if err != nil || boot != r.c.Boot {
+	if boot != r.c.Boot {
 		return nil
 	}
 	return set
@@ -60,15 +51,11 @@ func (r *Role) save(every time.Duration) {
 		r.mu.Unlock()
 		return
 	}
+	b := append([]byte(r.c.Boot+"\n"), r.set.Encode()...)
 	r.changed, r.saved = false, time.Now()
-	s := state{Boot: r.c.Boot, Running: r.set.Encode()}
 	r.mu.Unlock()
-	b, err := json.Marshal(s)
-	if err == nil {
-		err = statefile.Write(r.c.State, append(b, '\n'))
-	}
-	if err != nil {
-		r.c.Log.Warn("keep which components have run", "error", err)
+	if err := statefile.Write(r.c.State, b); err != nil {
+		r.c.Log.Warn("keep which components ran", "error", err)
 		r.mu.Lock()
 		r.changed = true
 		r.mu.Unlock()

@@ -32,6 +32,7 @@ type Status struct {
 	Findings  []Condition       `json:"findings"`        // conditions that hold
 	Incidents []finding.Finding `json:"incidents"`       // of this boot
 	Memory    Memory            `json:"memory"`
+	Scan      *Scan             `json:"scan,omitempty"` // of the files against the release
 }
 
 // Condition is a finding that lasts.

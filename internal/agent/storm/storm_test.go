@@ -351,3 +351,40 @@ func TestWhatIsHeldIsToldAtTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// Somebody who plugs a stick in and out all day, tries passwords or takes and ends a
+// lease in a loop makes a bounded record; emergency access is never held.
+//
+// Verifies: SR-099, SR-101, SR-103
+func TestStormsAtTheBedside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &book{}
+		s := storm.New(b, slog.New(slog.DiscardHandler))
+		plain := func(kind, subject, report string) event.Event {
+			return event.Event{Type: kind, Subject: subject, Severity: finding.Info, Report: json.RawMessage(report)}
+		}
+		for i := range 10000 {
+			for _, e := range []event.Event{
+				plain(event.DeviceAttached, "usb/1-1:1.0", `{"kind":"usb"}`), plain(event.DeviceDetached, "usb/1-1:1.0", `{"kind":"usb"}`),
+				plain(event.AccessSession, "ssh", fmt.Sprintf(`{"account":"~%d"}`, i)), plain(event.TherapyLease, "end", fmt.Sprintf(`{"seconds":%d}`, i)),
+			} {
+				if err := s.Record(t.Context(), e); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s.Flush(t.Context())
+		if n := len(b.events); n > 200 {
+			t.Errorf("40000 events take %d records", n)
+		}
+		n := len(b.events)
+		for range 10 {
+			if err := s.Record(t.Context(), plain(event.BreakGlass, "", `{"role":"nurse"}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(b.events) != n+10 {
+			t.Errorf("%d of 10 emergency accesses are recorded at once", len(b.events)-n)
+		}
+	})
+}

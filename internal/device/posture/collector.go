@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -72,20 +73,82 @@ func ReadFile(root fs.FS, name string, limit int) ([]byte, error) {
 	return b, nil
 }
 
+// values is what a collector of this package reads: a claim's values. An error that
+// wraps fs.ErrNotExist says that there is no such thing, every other one that it
+// could not be read.
+type values func(root fs.FS) ([]string, error)
+
+// claim makes a collector of a reader.
+func claim(name string, read values) Collector {
+	return Collector{name, func(root fs.FS) posture.Claim {
+		v, err := read(root)
+		if err != nil {
+			return Missing(name, err)
+		}
+		return Value(name, v...)
+	}}
+}
+
 // word reads a small file's text without the space around it.
 func word(root fs.FS, name string) (string, error) {
 	b, err := ReadFile(root, name, pageFile)
 	return strings.TrimSpace(string(b)), err
 }
 
+// needed makes an error that says nothing of a thing that is not there: where there
+// is the one, there must be the other.
+func needed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(err.Error())
+}
+
+// bad is the error about a file whose text is not what the kernel writes.
+func bad(name, text string) error { return fmt.Errorf("parse /%s: %.60q", name, text) }
+
 // state is word for a file that says something.
 func state(root fs.FS, name string) (string, error) {
 	s, err := word(root, name)
 	if err == nil && s == "" {
-		err = fmt.Errorf("read /%s: it is empty", name)
+		err = bad(name, s)
 	}
 	return s, err
 }
+
+// number reads a file of one number, in the kernel's ways to write one.
+func number(root fs.FS, name string) (uint64, error) {
+	s, err := word(root, name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(s, 0, 64)
+	if err != nil {
+		return 0, bad(name, s)
+	}
+	return n, nil
+}
+
+// flag is a file of one character, with a word for on (1, Y) and one for off (0, N),
+// either of which may be empty.
+type flag struct{ file, on, off string }
+
+// word reads the flag.
+func (f *flag) word(root fs.FS) (string, error) {
+	s, err := word(root, f.file)
+	switch {
+	case err != nil:
+		return "", err
+	case s == "1" || s == "Y":
+		return f.on, nil
+	case s == "0" || s == "N":
+		return f.off, nil
+	}
+	return "", bad(f.file, s)
+}
+
+// absent says whether an error is that there is no such file.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // Value is the claim with these values: each made into text of one line, sorted,
 // each once, and at most posture.MaxValues of them.
@@ -118,7 +181,7 @@ func Absent(name string) posture.Claim { return posture.Claim{Name: name, Absent
 
 // Missing is Absent where err says that a file does not exist, else Failed.
 func Missing(name string, err error) posture.Claim {
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return Absent(name)
 	}
 	return Failed(name, err)

@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-
-	"ward/internal/trust/posture"
 )
 
 // maxCommandLine bounds /proc/cmdline: COMMAND_LINE_SIZE is at most 4,096, and a
@@ -43,16 +41,13 @@ var told = [...]string{
 // commandLine says the words of the kernel's command line
 // (Documentation/admin-guide/kernel-parameters.rst). Their order is not kept: the
 // register that the boot loader measures it into has it.
-func commandLine(root fs.FS) posture.Claim {
+func commandLine(root fs.FS) ([]string, error) {
 	b, err := ReadFile(root, "proc/cmdline", maxCommandLine)
-	if err != nil {
-		return Failed(posture.CommandLine, err)
+	all := words(string(b))
+	for i, w := range all {
+		all[i] = discreet(w)
 	}
-	values := words(string(b))
-	for i, v := range values {
-		values[i] = discreet(v)
-	}
-	return Value(posture.CommandLine, values...)
+	return all, needed(err)
 }
 
 // words cuts the line at spaces that are not within double quotes, as the kernel

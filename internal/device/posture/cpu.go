@@ -1,10 +1,6 @@
 package posture
 
-import (
-	"io/fs"
-
-	"ward/internal/trust/posture"
-)
+import "io/fs"
 
 const (
 	vulnerabilityFolder = "sys/devices/system/cpu/vulnerabilities"
@@ -15,18 +11,14 @@ const (
 // vulnerabilities says the state of every weakness of the processor that the kernel
 // knows: "meltdown: Mitigation: PTI"
 // (Documentation/ABI/testing/sysfs-devices-system-cpu).
-func vulnerabilities(root fs.FS) posture.Claim {
+func vulnerabilities(root fs.FS) (all []string, err error) {
 	entries, err := fs.ReadDir(root, vulnerabilityFolder)
-	if err != nil {
-		return Missing(posture.CPU, err)
-	}
-	var values []string
 	for _, e := range entries[:min(len(entries), maxVulnerabilities)] {
 		text, err := word(root, vulnerabilityFolder+"/"+e.Name())
 		if err != nil {
-			return Failed(posture.CPU, err)
+			return nil, needed(err)
 		}
-		values = append(values, e.Name()+": "+text)
+		all = append(all, e.Name()+": "+text)
 	}
-	return Value(posture.CPU, values...)
+	return all, err
 }

@@ -1,35 +1,24 @@
 package posture
 
-import (
-	"fmt"
-	"io/fs"
+import "io/fs"
 
-	"ward/internal/trust/posture"
-)
+var kexecFlags = [...]flag{
+	{"sys/kernel/kexec_loaded", "image-loaded", ""},
+	{"sys/kernel/kexec_crash_loaded", "crash-image-loaded", ""},
+	{"proc/sys/kernel/kexec_load_disabled", "load-disabled", "load-possible"},
+}
 
 // kexec says whether another kernel waits to be started without the firmware:
 // "image-loaded", "crash-image-loaded", and "load-disabled" or "load-possible"
-// (kexec_load(2); Documentation/ABI/testing/sysfs-kernel-kexec).
-func kexec(root fs.FS) posture.Claim {
-	var values []string
-	for _, f := range [...]struct{ file, one, zero string }{
-		{"sys/kernel/kexec_loaded", "image-loaded", ""},
-		{"sys/kernel/kexec_crash_loaded", "crash-image-loaded", ""},
-		{"proc/sys/kernel/kexec_load_disabled", "load-disabled", "load-possible"},
-	} {
-		text, err := word(root, f.file)
-		switch {
-		case err != nil && f.zero == "" && Missing("", err).Absent:
-			// each is left out of a kernel that has the other alone; the third decides
-		case err != nil:
-			return Missing(posture.Kexec, err)
-		case text == "1":
-			values = append(values, f.one)
-		case text == "0":
-			values = append(values, f.zero)
-		default:
-			return Failed(posture.Kexec, fmt.Errorf("parse /%s: %.20q, want 0 or 1", f.file, text))
+// (kexec_load(2); Documentation/ABI/testing/sysfs-kernel-kexec). A kernel may have
+// one of the first two files alone; without the third it has no kexec.
+func kexec(root fs.FS) (words []string, err error) {
+	for _, f := range kexecFlags {
+		w, err := f.word(root)
+		if err != nil && (f.off != "" || !absent(err)) {
+			return nil, err
 		}
+		words = append(words, w)
 	}
-	return Value(posture.Kexec, values...)
+	return words, nil
 }

@@ -1,85 +1,58 @@
 package posture
 
 import (
-	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
-
-	"ward/internal/trust/posture"
 )
 
 // securityModules says which security modules the kernel has started
 // (Documentation/admin-guide/LSM/index.rst). Their order is not kept.
-func securityModules(root fs.FS) posture.Claim {
-	text, err := state(root, "sys/kernel/security/lsm")
-	if err != nil {
-		return Missing(posture.LSM, err)
-	}
+func securityModules(root fs.FS) ([]string, error) {
+	const file = "sys/kernel/security/lsm"
+	text, err := word(root, file)
 	names := strings.Split(text, ",")
-	if slices.Contains(names, "") {
-		return Failed(posture.LSM, fmt.Errorf("parse list of security modules %.60q", text))
+	if err == nil && slices.Contains(names, "") {
+		err = bad(file, text)
 	}
-	return Value(posture.LSM, names...)
+	return names, err
 }
 
 // selinux says "enforcing" or "permissive", and "unknown-denied" or
 // "unknown-allowed" of what the policy does not know.
-func selinux(root fs.FS) posture.Claim {
-	return switches(root, posture.SELinux, []flag{
-		{"sys/fs/selinux/enforce", "enforcing", "permissive"},
-		{"sys/fs/selinux/deny_unknown", "unknown-denied", "unknown-allowed"},
-	})
-}
-
-// flag is a file of one character with a word for on (1, Y) and one for off (0, N).
-type flag struct{ file, on, off string }
-
-// switches is the claim of several such files. Without the first there is no such
-// thing.
-func switches(root fs.FS, name string, flags []flag) posture.Claim {
-	var values []string
-	for i, f := range flags {
-		text, err := word(root, f.file)
-		switch {
-		case err != nil && i == 0:
-			return Missing(name, err)
-		case err != nil:
-			return Failed(name, err)
-		case text == "1" || text == "Y":
-			values = append(values, f.on)
-		case text == "0" || text == "N":
-			values = append(values, f.off)
-		default:
-			return Failed(name, fmt.Errorf("parse /%s: %.20q, want 0 or 1", f.file, text))
-		}
+func selinux(root fs.FS) ([]string, error) {
+	mode := flag{"sys/fs/selinux/enforce", "enforcing", "permissive"}
+	rest := flag{"sys/fs/selinux/deny_unknown", "unknown-denied", "unknown-allowed"}
+	is, err := mode.word(root)
+	if err != nil {
+		return nil, err
 	}
-	return Value(name, values...)
+	unknown, err := rest.word(root)
+	return []string{is, unknown}, needed(err)
 }
 
 // appArmor says "enabled" or "disabled", the mode of all ("mode enforce"), and every
 // profile with its own: "profile NAME enforce" (apparmor(7)).
-func appArmor(root fs.FS) posture.Claim {
-	c := switches(root, posture.AppArmor, []flag{{"sys/module/apparmor/parameters/enabled", "enabled", "disabled"}})
-	if len(c.Values) == 0 || c.Values[0] == "disabled" {
-		return c
+func appArmor(root fs.FS) ([]string, error) {
+	const list = "sys/kernel/security/apparmor/profiles"
+	on := flag{"sys/module/apparmor/parameters/enabled", "enabled", "disabled"}
+	is, err := on.word(root)
+	if err != nil || is == on.off {
+		return []string{is}, err
 	}
-	mode, err := word(root, "sys/module/apparmor/parameters/mode")
+	mode, err := state(root, "sys/module/apparmor/parameters/mode")
 	if err != nil {
-		return Failed(posture.AppArmor, err)
+		return nil, needed(err)
 	}
-	b, err := ReadFile(root, "sys/kernel/security/apparmor/profiles", listFile)
-	if err != nil {
-		return Failed(posture.AppArmor, err)
-	}
-	values := []string{"enabled", "mode " + mode}
+	b, err := ReadFile(root, list, listFile)
+	out := []string{is, "mode " + mode}
 	for line := range strings.Lines(string(b)) {
 		line = strings.TrimSuffix(line, "\n")
 		at := strings.LastIndex(line, " (")
 		if at < 1 || !strings.HasSuffix(line, ")") {
-			return Failed(posture.AppArmor, fmt.Errorf("parse profiles: line %.60q", line))
+			return nil, bad(list, line)
 		}
-		values = append(values, "profile "+line[:at]+" "+line[at+2:len(line)-1])
+		out = append(out, "profile "+line[:at]+" "+line[at+2:len(line)-1])
 	}
-	return Value(posture.AppArmor, values...)
+	return out, needed(err)
 }

@@ -2,13 +2,10 @@ package posture
 
 import (
 	"bytes"
-	"fmt"
 	"hash/fnv"
 	"io"
 	"io/fs"
 	"strings"
-
-	"ward/internal/trust/posture"
 )
 
 // ModulesFile is the kernel's list of loaded modules.
@@ -17,20 +14,15 @@ const ModulesFile = "proc/modules"
 // modules says the names of the loaded modules, in whatever state they are: one
 // that never ends its start has run all the same. A kernel without modules has no
 // list.
-func modules(root fs.FS) posture.Claim {
-	var names []string
-	err := eachModule(root, func(name, _ string) { names = append(names, name) })
-	if err != nil {
-		return Missing(posture.Modules, err)
-	}
-	return Value(posture.Modules, names...)
+func modules(root fs.FS) (names []string, err error) {
+	err = eachModule(root, func(name, _ string) { names = append(names, name) })
+	return names, err
 }
 
 // unsignedModules says the loaded modules that the kernel took without a valid
 // signature or by force, as "name unsigned", "name forced".
-func unsignedModules(root fs.FS) posture.Claim {
-	var names []string
-	err := eachModule(root, func(name, taints string) {
+func unsignedModules(root fs.FS) (names []string, err error) {
+	err = eachModule(root, func(name, taints string) {
 		if strings.Contains(taints, "E") {
 			names = append(names, name+" unsigned")
 		}
@@ -38,10 +30,7 @@ func unsignedModules(root fs.FS) posture.Claim {
 			names = append(names, name+" forced")
 		}
 	})
-	if err != nil {
-		return Missing(posture.UnsignedModules, err)
-	}
-	return Value(posture.UnsignedModules, names...)
+	return names, err
 }
 
 // eachModule reads the list: "name size uses users, state address (taints)", where
@@ -55,7 +44,7 @@ func eachModule(root fs.FS, each func(name, taints string)) error {
 	for line := range bytes.Lines(b) {
 		f := strings.Fields(string(line))
 		if len(f) < 5 || f[4] != "Live" && f[4] != "Loading" && f[4] != "Unloading" || line[len(line)-1] != '\n' {
-			return fmt.Errorf("parse /%s: line %.60q", ModulesFile, line)
+			return bad(ModulesFile, string(line))
 		}
 		taints := ""
 		if last := f[len(f)-1]; strings.HasPrefix(last, "(") {
@@ -69,22 +58,14 @@ func eachModule(root fs.FS, each func(name, taints string)) error {
 // moduleSignature says "enforced" or "not-enforced" of the modules' signatures
 // (Documentation/admin-guide/module-signing.rst); "unsupported" by a kernel that
 // takes modules and was built without it.
-func moduleSignature(root fs.FS) posture.Claim {
-	text, err := word(root, "sys/module/module/parameters/sig_enforce")
-	switch {
-	case err == nil && (text == "Y" || text == "1"):
-		return Value(posture.ModuleSignature, "enforced")
-	case err == nil && (text == "N" || text == "0"):
-		return Value(posture.ModuleSignature, "not-enforced")
-	case err == nil:
-		return Failed(posture.ModuleSignature, fmt.Errorf("parse sig_enforce: %.20q, want Y or N", text))
-	case !Missing("", err).Absent:
-		return Failed(posture.ModuleSignature, err)
+func moduleSignature(root fs.FS) ([]string, error) {
+	f := flag{"sys/module/module/parameters/sig_enforce", "enforced", "not-enforced"}
+	s, err := f.word(root)
+	if absent(err) {
+		_, err = fs.Stat(root, ModulesFile)
+		s = "unsupported"
 	}
-	if _, err := fs.Stat(root, ModulesFile); err != nil {
-		return Missing(posture.ModuleSignature, err)
-	}
-	return Value(posture.ModuleSignature, "unsupported")
+	return []string{s}, err
 }
 
 // Mark is a number that changes, all but surely, with the set of loaded modules,

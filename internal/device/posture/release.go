@@ -1,21 +1,14 @@
 package posture
 
-import (
-	"io/fs"
-
-	"ward/internal/trust/posture"
-)
+import "io/fs"
 
 // release says which kernel runs: its release and its build (uname(2)), as
 // "release ..." and "build ...".
-func release(root fs.FS) posture.Claim {
+func release(root fs.FS) ([]string, error) {
 	number, err := state(root, "proc/sys/kernel/osrelease")
 	if err != nil {
-		return Failed(posture.KernelRelease, err)
+		return nil, needed(err)
 	}
 	build, err := state(root, "proc/sys/kernel/version")
-	if err != nil {
-		return Failed(posture.KernelRelease, err)
-	}
-	return Value(posture.KernelRelease, "release "+number, "build "+build)
+	return []string{"release " + number, "build " + build}, needed(err)
 }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
-
-	"ward/internal/trust/posture"
 )
 
 // unreadable stands for the value of a setting that this user may not read: the
@@ -30,22 +28,21 @@ var settings = [...]string{
 }
 
 // sysctls says "name=value" of every setting that this kernel has.
-func sysctls(root fs.FS) posture.Claim {
-	var values []string
+func sysctls(root fs.FS) (all []string, err error) {
 	for _, s := range settings {
 		text, err := word(root, "proc/sys/"+s)
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			text = unreadable
-		case errors.Is(err, fs.ErrNotExist):
+		case absent(err):
 			continue
 		case err != nil:
-			return Failed(posture.Sysctl, err)
+			return nil, err
 		}
-		values = append(values, strings.ReplaceAll(s, "/", ".")+"="+strings.Join(strings.Fields(text), " "))
+		all = append(all, strings.ReplaceAll(s, "/", ".")+"="+strings.Join(strings.Fields(text), " "))
 	}
-	if len(values) == 0 {
-		return Absent(posture.Sysctl)
+	if len(all) == 0 {
+		err = fs.ErrNotExist
 	}
-	return Value(posture.Sysctl, values...)
+	return all, err
 }

@@ -1,7 +1,6 @@
 package posture
 
 import (
-	"fmt"
 	"io/fs"
 	"strconv"
 
@@ -13,24 +12,22 @@ const taintFile = "proc/sys/kernel/tainted"
 // taint says the bits of the kernel's taint in words
 // (Documentation/admin-guide/tainted-kernels.rst), "bit-N" where a bit has none.
 // They stay until the next start.
-func taint(root fs.FS) posture.Claim {
-	text, err := word(root, taintFile)
-	if err != nil {
-		return Failed(posture.Taint, err)
-	}
-	bits, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return Failed(posture.Taint, fmt.Errorf("parse /%s: %.40q is no number", taintFile, text))
-	}
-	var values []string
+func taint(root fs.FS) ([]string, error) {
+	bits, err := number(root, taintFile)
+	return bitWords(bits, posture.TaintWords[:]), needed(err)
+}
+
+// bitWords are the words of the bits that are set, from bit 0 on; "bit-N" where
+// there is none.
+func bitWords(bits uint64, words []string) (out []string) {
 	for i := range 64 {
 		switch {
 		case bits>>i&1 == 0:
-		case i < len(posture.TaintWords):
-			values = append(values, posture.TaintWords[i])
+		case i < len(words) && words[i] != "":
+			out = append(out, words[i])
 		default:
-			values = append(values, "bit-"+strconv.Itoa(i))
+			out = append(out, "bit-"+strconv.Itoa(i))
 		}
 	}
-	return Value(posture.Taint, values...)
+	return out
 }

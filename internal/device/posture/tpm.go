@@ -27,21 +27,15 @@ func (c Chip) minor() uint32 { return c.Firmware[0] & 0xffff }
 // there is none. It may remember its answer: neither changes within a boot.
 func TPM(ask func() (Chip, error)) []Collector {
 	return []Collector{
-		{posture.TPMFirmware, func(root fs.FS) posture.Claim {
+		claim(posture.TPMFirmware, func(fs.FS) ([]string, error) {
 			chip, err := ask()
-			if err != nil {
-				return Missing(posture.TPMFirmware, err)
-			}
-			return Value(posture.TPMFirmware, "maker "+chip.Maker, fmt.Sprintf("firmware %d.%d.%d.%d",
-				chip.major(), chip.minor(), chip.Firmware[1]>>16, chip.Firmware[1]&0xffff))
-		}},
-		{posture.TPMWeakness, func(root fs.FS) posture.Claim {
+			return []string{"maker " + chip.Maker, fmt.Sprintf("firmware %d.%d.%d.%d",
+				chip.major(), chip.minor(), chip.Firmware[1]>>16, chip.Firmware[1]&0xffff)}, err
+		}),
+		claim(posture.TPMWeakness, func(fs.FS) ([]string, error) {
 			chip, err := ask()
-			if err != nil {
-				return Missing(posture.TPMWeakness, err)
-			}
-			return Value(posture.TPMWeakness, weaknesses(chip)...)
-		}},
+			return weaknesses(chip), err
+		}),
 	}
 }
 

@@ -63,11 +63,11 @@ func TestFormats(t *testing.T) {
 	}{
 		{
 			file: "yocto.spdx3.json", shape: "Yocto 5.1 and later, create-spdx-3.0: the document of an image", format: "SPDX 3.0.1", media: "application/spdx+json",
-			components: []string{"pump-image-rootfs", "busybox@1.37.0-r0", "libssl3@3.5.0-r0", "base-files@3.0.14-r0"},
+			components: []string{"core-image-pump-rootfs", "busybox@1.37.0-r0", "libssl3@3.5.0-r0", "base-files@3.0.14-r0"},
 			owners: map[string]string{
-				"/bin/busybox.nosuid=busybox":                "busybox@1.37.0-r0", // the root file system claims it too
+				"/bin/busybox.nosuid=busybox":                "busybox@1.37.0-r0",
 				"/usr/bin/busybox=busybox":                   "busybox@1.37.0-r0",
-				"/usr/lib/libssl.so.3=patched":               "libssl3@3.5.0-r0",
+				"/usr/lib/libssl.so.3=patched":               "libssl3@3.5.0-r0", // the root file system claims it too
 				"/usr/share/licenses/COPYING=licence":        "libssl3@3.5.0-r0", // two hold this content
 				"/usr/share/licenses/other=licence":          "busybox@1.37.0-r0",
 				"/usr/share/licenses/busybox/COPYING=change": "busybox@1.37.0-r0",

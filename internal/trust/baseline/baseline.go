@@ -15,10 +15,10 @@
 // entry of the SBOM. Fields without a value hold "-". Bytes that are no
 // printable ASCII, the space and the backslash are written as a backslash and
 // three octal digits, as in mtree(5) and /proc/mounts, so that any file name
-// is one field. Entries are sorted by path, component by component, which is
-// the order of a walk of the tree: package diff holds the two against each other in
-// one pass. Every value has one spelling. The baseline's digest is the SHA-256
-// of the file.
+// is one field; so are the comma and the equals sign in an attribute's name.
+// Entries are sorted by path, component by component, which is the order of a
+// walk of the tree: package diff holds the two against each other in one pass.
+// Every value has one spelling. The baseline's digest is the SHA-256 of the file.
 package baseline
 
 import (

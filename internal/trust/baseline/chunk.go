@@ -15,8 +15,12 @@ import (
 type chunk struct {
 	number int
 	text   []byte
-	lines  []uint32 // where the entries' lines begin, and the end of the text
+	lines  []span
 }
+
+// span is where an entry's line begins in its chunk, where the path in it begins,
+// and where it ends.
+type span struct{ begin, path, end uint32 }
 
 // load returns the i-th chunk, from the cache or the file.
 func (x *Index) load(i int) (*chunk, error) {
@@ -28,16 +32,16 @@ func (x *Index) load(i int) (*chunk, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &chunk{number: i, text: text, lines: make([]uint32, 0, len(text)/64)}
+	c := &chunk{number: i, text: text, lines: make([]span, 0, len(text)/64)}
 	at := 0
 	if i == 0 {
 		at = len(header) + 1
 	}
 	for at < len(text) {
-		c.lines = append(c.lines, uint32(at))
-		at += bytes.IndexByte(text[at:], '\n') + 1 // a verified chunk ends with a line's end
+		end := at + bytes.IndexByte(text[at:], '\n') // a verified chunk ends with a line's end
+		c.lines = append(c.lines, span{uint32(at), uint32(bytes.LastIndexByte(text[:end], ' ') + 1), uint32(end)})
+		at = end + 1
 	}
-	c.lines = append(c.lines, uint32(at))
 	slot.Store(c)
 	return c, nil
 }
@@ -71,7 +75,7 @@ func (x *Index) find(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, found := sort.Find(len(c.lines)-1, func(i int) int { return compareField(path, field(c.line(i), fieldPath)) })
+	n, found := sort.Find(len(c.lines), func(i int) int { return compareField(path, c.text[c.lines[i].path:c.lines[i].end]) })
 	if !found {
 		return nil, nil
 	}
@@ -87,7 +91,7 @@ func (x *Index) start(i int) []byte {
 }
 
 // line is the i-th line without its end.
-func (c *chunk) line(i int) []byte { return c.text[c.lines[i] : c.lines[i+1]-1] }
+func (c *chunk) line(i int) []byte { return c.text[c.lines[i].begin:c.lines[i].end] }
 
 // findSum returns the line of a regular file with this content, the first by
 // chunk and path; nil: there is none.
@@ -99,7 +103,7 @@ func (x *Index) findSum(sum [32]byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		for n := range len(c.lines) - 1 {
+		for n := range c.lines {
 			if line := c.line(n); Type(line[0]) == File && hasSum(line, sum) {
 				return line, nil
 			}
@@ -112,7 +116,6 @@ func (x *Index) findSum(sum [32]byte) ([]byte, error) {
 const (
 	fieldContent   = 5
 	fieldComponent = 9
-	fieldPath      = 10
 )
 
 // field returns the n-th field of a line that was parsed before.

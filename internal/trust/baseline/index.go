@@ -119,7 +119,7 @@ func (l *loader) read(in io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if err := l.add(&e, line); err != nil {
+		if err := l.add(e, line); err != nil {
 			return fmt.Errorf("index baseline: %w", err)
 		}
 	}

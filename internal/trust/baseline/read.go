@@ -17,7 +17,8 @@ type Reader struct {
 	line    int // number of the line last read, from 1
 	last    string
 	pending *Entry   // returned next
-	before  Entry    // returned last, zero at the beginning
+	before  folder   // returned last, whatever it is; without a path at the beginning
+	inside  bool     // and that was a folder
 	open    []folder // that the entry before that one lies in, itself included
 }
 
@@ -63,44 +64,53 @@ func (r *Reader) next() ([]byte, error) {
 // Next returns the next entry, io.EOF after the last one. Errors name the line.
 func (r *Reader) Next() (Entry, error) {
 	r.pass()
-	e, err := r.step()
-	if err == nil {
-		r.before = e
+	e := r.pending
+	if e == nil {
+		line, err := r.next()
+		if err == io.EOF {
+			return Entry{}, io.EOF
+		}
+		if err != nil {
+			return Entry{}, fmt.Errorf("parse baseline: %w", err)
+		}
+		if e, err = r.entry(line); err != nil {
+			return Entry{}, err
+		}
 	}
-	return e, err
+	r.pending = nil
+	r.before, r.inside = folder{e.Path, e.Flags}, e.Type == Directory
+	return *e, nil
 }
 
 // Skip passes over all entries up to a path, itself included.
 func (r *Reader) Skip(path string) error {
 	for {
-		r.pass()
-		e, err := r.step()
+		e, err := r.Next()
 		switch {
 		case err == io.EOF:
 			return nil
 		case err != nil:
 			return err
 		case ComparePaths(e.Path, path) > 0:
-			r.pending = &e
+			r.pending, r.before = &e, folder{}
 			return nil
 		}
-		r.before = e
 	}
 }
 
 // pass leaves the entry that was returned last behind: the folders that a path
 // behind it may lie in are those that it lies in, and itself.
 func (r *Reader) pass() {
-	if r.before.Path == "" {
+	if r.before.path == "" {
 		return
 	}
-	for len(r.open) > 0 && !Within(r.before.Path, r.open[len(r.open)-1].path) {
+	for len(r.open) > 0 && !Within(r.before.path, r.open[len(r.open)-1].path) {
 		r.open = r.open[:len(r.open)-1]
 	}
-	if r.before.Type == Directory {
-		r.open = append(r.open, folder{r.before.Path, r.before.Flags})
+	if r.inside {
+		r.open = append(r.open, r.before)
 	}
-	r.before = Entry{}
+	r.before = folder{}
 }
 
 // Holds returns the flags of the deepest folder of the baseline that a path lies
@@ -129,36 +139,20 @@ func Parent(path string) string {
 	return path[:i]
 }
 
-// step returns the next entry as it stands in the text.
-func (r *Reader) step() (Entry, error) {
-	if e := r.pending; e != nil {
-		r.pending = nil
-		return *e, nil
-	}
-	line, err := r.next()
-	if errors.Is(err, io.EOF) {
-		return Entry{}, io.EOF
-	}
-	if err != nil {
-		return Entry{}, fmt.Errorf("parse baseline: %w", err)
-	}
-	return r.entry(line)
-}
-
 // entry parses the line that was read last.
-func (r *Reader) entry(line []byte) (Entry, error) {
+func (r *Reader) entry(line []byte) (*Entry, error) {
 	if r.line > MaxEntries+1 {
-		return Entry{}, fmt.Errorf("parse baseline line %d: more than %d entries", r.line, MaxEntries)
+		return nil, fmt.Errorf("parse baseline line %d: more than %d entries", r.line, MaxEntries)
 	}
 	e, err := parseEntry(string(line))
 	if err == nil && r.line > 2 && ComparePaths(r.last, e.Path) >= 0 {
 		err = fmt.Errorf("path %q is out of order", shorten(e.Path))
 	}
 	if err != nil {
-		return Entry{}, fmt.Errorf("parse baseline line %d: %w", r.line, err)
+		return nil, fmt.Errorf("parse baseline line %d: %w", r.line, err)
 	}
 	r.last = e.Path
-	return e, nil
+	return &e, nil
 }
 
 // Check reads a baseline to its end and returns its digest.

@@ -3,9 +3,7 @@ package baseline
 import (
 	"encoding/hex"
 	"fmt"
-	"iter"
-	"maps"
-	"slices"
+	"sort"
 	"strings"
 )
 
@@ -29,7 +27,7 @@ const (
 )
 
 // Xattrs are the security attributes of an entry in their only spelling:
-// name=hexadecimal, sorted by name and joined by commas; empty without any. In
+// name=hexadecimal, sorted as text and joined by commas; empty without any. In
 // names, what is no printable ASCII, and the space, backslash, comma and equals
 // sign are escaped as in paths.
 type Xattrs string
@@ -38,50 +36,36 @@ type Xattrs string
 // not begin with "security." are left out. More than an entry can hold is an
 // error.
 func NewXattrs(values map[string][]byte) (Xattrs, error) {
-	var b []byte
-	for _, name := range slices.SortedFunc(maps.Keys(values), func(a, c string) int {
-		return strings.Compare(spellName(a), spellName(c))
-	}) {
-		if !strings.HasPrefix(name, SecurityPrefix) {
-			continue
-		}
-		if len(b) > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(b, spellName(name)...), '=')
-		b = hex.AppendEncode(b, values[name])
-		if len(b) > maxXattrs {
-			return "", fmt.Errorf("security attributes of more than %d bytes in their spelling", maxXattrs)
+	var fields []string
+	for name, value := range values {
+		if strings.HasPrefix(name, SecurityPrefix) {
+			fields = append(fields, string(appendEscapedBut(nil, name, joints))+"="+hex.EncodeToString(value))
 		}
 	}
-	x := Xattrs(b)
+	sort.Strings(fields)
+	x := Xattrs(strings.Join(fields, ","))
 	return x, x.check()
 }
 
 // joints stand between names and values, and are escaped within names.
 const joints = ",="
 
-// spellName escapes a name so that it holds no joint.
-func spellName(s string) string { return string(appendEscapedBut(nil, s, joints)) }
-
-// All gives the attributes, names as they are spelled and values in hexadecimal.
-func (x Xattrs) All() iter.Seq2[string, string] {
-	return func(yield func(string, string) bool) {
-		for field := range strings.SplitSeq(string(x), ",") {
-			name, value, _ := strings.Cut(field, "=")
-			if field != "" && !yield(name, value) {
-				return
-			}
-		}
-	}
+// Cut returns the first attribute, its name as it is spelled and its value in
+// hexadecimal, and the others; an empty name: there is none.
+func (x Xattrs) Cut() (name, value string, rest Xattrs) {
+	field, others, _ := strings.Cut(string(x), ",")
+	name, value, _ = strings.Cut(field, "=")
+	return name, value, Xattrs(others)
 }
 
 // Get returns the value of one attribute in hexadecimal.
 func (x Xattrs) Get(name string) (string, bool) {
-	for n, value := range x.All() {
+	for x != "" {
+		n, value, rest := x.Cut()
 		if n == name {
 			return value, true
 		}
+		x = rest
 	}
 	return "", false
 }
@@ -91,18 +75,18 @@ func (x Xattrs) check() error {
 	if len(x) > maxXattrs {
 		return fmt.Errorf("xattrs of %d bytes, want at most %d", len(x), maxXattrs)
 	}
-	for rest, last, more := string(x), "", x != ""; more; {
+	for rest, last, before, more := string(x), "", "", x != ""; more; {
 		var field string
 		field, rest, more = strings.Cut(rest, ",")
 		name, value, ok := strings.Cut(field, "=")
-		if !ok || len(name) <= len(SecurityPrefix) || len(name) > maxName || !strings.HasPrefix(name, SecurityPrefix) || name <= last ||
+		if !ok || len(name) <= len(SecurityPrefix) || len(name) > maxName || !strings.HasPrefix(name, SecurityPrefix) || name == last || field <= before ||
 			len(value)%2 != 0 || strings.Trim(value, "0123456789abcdef") != "" {
-			return fmt.Errorf("xattrs %q: want security.name=hexadecimal, sorted by name, joined by commas", shorten(string(x)))
+			return fmt.Errorf("xattrs %q: want security.name=hexadecimal, sorted, joined by commas", shorten(string(x)))
 		}
 		if raw, err := unescapeBut(name, joints); err != nil || strings.IndexByte(raw, 0) >= 0 {
 			return fmt.Errorf("xattr %q: want a name in its only spelling", shorten(name))
 		}
-		last = name
+		last, before = name, field
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"ward/internal/trust/posture"
@@ -136,11 +135,7 @@ func checkClaim(p *posture.Claim) error {
 // of their values that are left out. A claim that breaks the rules of a document is
 // replaced by one that says so.
 func (e *Evidence) SetPosture(told []posture.Claim) {
-	list := slices.Clone(told)
-	slices.SortStableFunc(list, func(a, b posture.Claim) int { return strings.Compare(a.Name, b.Name) })
-	list = slices.CompactFunc(list, func(a, b posture.Claim) bool { return a.Name == b.Name })
-	list = slices.DeleteFunc(list, func(c posture.Claim) bool { return checkClaim(&posture.Claim{Name: c.Name}) != nil })
-	list = list[:min(len(list), maxClaims)]
+	list := ordered(told)
 	sizes, total := make([]int, len(list)), len(claims{Running: e.Running}.encode())+listHead
 	for i := range list {
 		if err := checkClaim(&list[i]); err != nil {
@@ -170,6 +165,28 @@ func (e *Evidence) SetPosture(told []posture.Claim) {
 		total += sizes[longest]
 	}
 	e.Posture = list
+}
+
+// ordered are claims in the order of their names, the first of each that has one, at
+// most as many as a document takes.
+func ordered(told []posture.Claim) []posture.Claim {
+	var list []posture.Claim
+	for _, c := range told {
+		if checkClaim(&posture.Claim{Name: c.Name}) != nil || len(list) == maxClaims {
+			continue
+		}
+		at := len(list)
+		for at > 0 && list[at-1].Name > c.Name {
+			at--
+		}
+		if at > 0 && list[at-1].Name == c.Name {
+			continue
+		}
+		list = append(list, posture.Claim{})
+		copy(list[at+1:], list[at:])
+		list[at] = c
+	}
+	return list
 }
 
 // listHead is what a list costs beside its content: the map's key and the array's

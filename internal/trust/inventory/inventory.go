@@ -15,11 +15,11 @@
 package inventory
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
-	"slices"
 	"strings"
 )
 
@@ -37,6 +37,11 @@ const (
 // ErrMalformed: the bytes are no set.
 var ErrMalformed = errors.New("not a set of components")
 
+var (
+	errTooMany = errors.New("make set: the release has more than 65000 components")
+	errOther   = errors.New("name components: the set is of another number of them than the baseline has")
+)
+
 // Set is a set of the components of one baseline.
 type Set struct {
 	baseline [32]byte
@@ -47,7 +52,7 @@ type Set struct {
 // New makes the empty set of a baseline's components.
 func New(baseline [32]byte, count int) (*Set, error) {
 	if count < 0 || count > MaxComponents {
-		return nil, fmt.Errorf("make set of components: %d, at most %d", count, MaxComponents)
+		return nil, errTooMany
 	}
 	return &Set{baseline: baseline, count: count, bits: make([]byte, (count+7)/8)}, nil
 }
@@ -104,25 +109,22 @@ func (s *Set) Encode() []byte {
 
 // Parse reads what Encode writes, and nothing else.
 func Parse(b []byte) (*Set, error) {
-	if len(b) < headSize || b[0] != version {
-		return nil, fmt.Errorf("parse set: %w: %d bytes, want at least %d and version %d", ErrMalformed, len(b), headSize, version)
+	if len(b) >= headSize && b[0] == version {
+		count := int(binary.BigEndian.Uint16(b[headSize-2:]))
+		set := b[headSize:]
+		whole := count <= MaxComponents && len(set) == (count+7)/8
+		if whole && (count%8 == 0 || set[len(set)-1]>>(count%8) == 0) {
+			return &Set{baseline: [32]byte(b[1:]), count: count, bits: bytes.Clone(set)}, nil
+		}
 	}
-	count := int(binary.BigEndian.Uint16(b[headSize-2:]))
-	if count > MaxComponents || len(b) != headSize+(count+7)/8 {
-		return nil, fmt.Errorf("parse set: %w: %d bytes for %d components", ErrMalformed, len(b), count)
-	}
-	s := &Set{baseline: [32]byte(b[1:]), count: count, bits: slices.Clone(b[headSize:])}
-	if rest := count % 8; rest != 0 && s.bits[len(s.bits)-1]>>rest != 0 {
-		return nil, fmt.Errorf("parse set: %w: a bit behind the last component is set", ErrMalformed)
-	}
-	return s, nil
+	return nil, fmt.Errorf("parse set: %w (%d bytes)", ErrMalformed, len(b))
 }
 
 // Names gives the components in the set by name. components are the baseline's,
 // sorted; another number of them is an error.
 func (s *Set) Names(components []string) ([]string, error) {
 	if len(components) != s.count {
-		return nil, fmt.Errorf("name components: the set is of %d, the baseline has %d", s.count, len(components))
+		return nil, errOther
 	}
 	names := make([]string, 0, s.Len())
 	for i, c := range components {

@@ -99,6 +99,7 @@ func (s *Scanner) finish(ctx context.Context, err error, pass *Pass) {
 	if err == nil {
 		s.state.Last, s.state.Waiting, s.state.At = &r.Counts, 0, s.c.Now()
 	}
+	s.ended++
 	s.status = Status{State: Waiting, Last: &r, LastAt: time.Now(), Total: s.status.Total}
 	s.mu.Unlock()
 

@@ -70,7 +70,7 @@ type Config struct {
 	Files   func() *baseline.Index                // the baseline of the verified release; nil while there is none
 	Policy  func() watch.Policy                   // of the verified release
 	Lease   Lease                                 // nil: nobody takes one
-	Hide    func(path string) string              // of a path that the release does not name; nil: as it is
+	Hide    func(path string) string              // of a path that the release does not name; nil: the folder of the release alone
 	State   string                                // file that outlives the daemon; "": nothing is kept
 	Boot    string                                // the kernel's boot id
 	Now     func() time.Duration                  // since the kernel started, suspend included
@@ -97,6 +97,7 @@ type Scanner struct {
 	full    bool   // it is to read what dm-verity proves, too
 	status  Status
 	started time.Duration
+	ended   int // scans, in this run of the daemon
 }
 
 // New makes the role; Run does its work.
@@ -105,7 +106,12 @@ func New(c Config) *Scanner {
 		c.Root = "/"
 	}
 	if c.Hide == nil {
-		c.Hide = func(path string) string { return path }
+		c.Hide = func(path string) string {
+			if files := c.Files(); files != nil {
+				return strings.TrimSuffix(files.Ancestor(path), "/") + "/~"
+			}
+			return "/~"
+		}
 	}
 	if c.First == nil {
 		c.First = func(context.Context, string, finding.Finding) bool { return true }

@@ -199,6 +199,7 @@ func (s *scene) start() {
 		Root: s.root, State: s.state, Boot: s.boot, Now: func() time.Duration { return time.Since(s.begun) + time.Minute },
 		Files:  func() *baseline.Index { return s.files },
 		Policy: func() watch.Policy { return s.policy }, Lease: s.lease, Recorder: s.journal,
+		Hide: func(path string) string { return path },
 		First: func(_ context.Context, subject string, f finding.Finding) bool {
 			mu.Lock()
 			defer mu.Unlock()

@@ -23,6 +23,8 @@ type Status struct {
 	Mounts  []Mount
 	Last    *Report // of the scan that ended last, in this run of the daemon
 	LastAt  time.Time
+	Ended   int           // scans that ended in this run of the daemon
+	Coming  int           // the number that Ended has when what was asked for by now is done
 	Kept    *Counts       // of the full scan that came to its end last, ever
 	Late    time.Duration // running time since then
 	Overdue bool
@@ -44,6 +46,13 @@ func (s *Scanner) Status() Status {
 	s.mu.Lock()
 	out := s.status
 	out.Kept, out.Overdue = s.state.Last, s.state.Overdue
+	out.Ended, out.Coming = s.ended, s.ended
+	if out.State == Scanning || out.State == Paused {
+		out.Coming++
+	}
+	if s.pending != "" {
+		out.Coming++
+	}
 	out.Late = s.state.Waiting + s.c.Now() - s.state.At
 	s.mu.Unlock()
 	if files := s.c.Files(); files != nil && out.path != "" {

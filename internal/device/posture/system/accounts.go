@@ -37,10 +37,10 @@ var noLogin = map[string]bool{"nologin": true, "false": true, "sync": true, "shu
 // Logins tells each account whose shell lets somebody in with user number and shell:
 // "root 0 /bin/sh". One without a shell gets /bin/sh (passwd(5)).
 func Logins(name func(string) string) posture.Collector {
-	return posture.Collector{Name: claim.Logins, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.Logins, func(root fs.FS) ([]string, error) {
 		all, err := accounts(root)
 		if err != nil {
-			return posture.Missing(claim.Logins, err)
+			return nil, gone(err)
 		}
 		var values []string
 		for _, a := range all {
@@ -51,18 +51,18 @@ func Logins(name func(string) string) posture.Collector {
 				values = append(values, bounded.Word(name(a.name))+" "+bounded.Word(a.uid)+" "+bounded.Word(a.shell))
 			}
 		}
-		return posture.Value(claim.Logins, values...)
-	}}
+		return values, nil
+	})
 }
 
 // EmptyPasswords tells each account into which anybody comes with an empty password
 // (shadow(5), field 2; passwd(5) where an account has no line there). Nothing of a
 // password that is set is ever told.
 func EmptyPasswords(name func(string) string) posture.Collector {
-	return posture.Collector{Name: claim.EmptyPasswords, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.EmptyPasswords, func(root fs.FS) ([]string, error) {
 		all, err := accounts(root)
 		if err != nil {
-			return posture.Missing(claim.EmptyPasswords, err)
+			return nil, gone(err)
 		}
 		var values []string
 		many, seen := 0, make(map[string]bool)
@@ -77,16 +77,16 @@ func EmptyPasswords(name func(string) string) posture.Collector {
 			}
 		})
 		if err != nil && !bounded.Absent(err) {
-			return posture.Failed(claim.EmptyPasswords, err)
+			return nil, err
 		}
 		if many > maxAccounts {
-			return posture.Failed(claim.EmptyPasswords, bounded.ErrMany)
+			return nil, bounded.ErrMany
 		}
 		for _, a := range all {
 			if a.password == "" && !seen[a.name] {
 				values = append(values, bounded.Word(name(a.name)))
 			}
 		}
-		return posture.Value(claim.EmptyPasswords, values...)
-	}}
+		return values, nil
+	})
 }

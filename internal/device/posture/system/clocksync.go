@@ -13,7 +13,7 @@ import (
 // chrony and ntpd only that they run ("chronyd unknown"): they tell the rest through
 // sockets alone. "unknown" where none of them is there.
 func ClockSync() posture.Collector {
-	return posture.Collector{Name: claim.ClockSync, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.ClockSync, func(root fs.FS) ([]string, error) {
 		var values []string
 		for _, s := range []struct{ file, otherwise, value string }{
 			{"run/systemd/timesync", "", ""},
@@ -26,7 +26,7 @@ func ClockSync() posture.Collector {
 			case err == nil && s.value != "":
 				values = append(values, s.value)
 			case err != nil && !bounded.Absent(err):
-				return posture.Failed(claim.ClockSync, err)
+				return nil, err
 			case err != nil && s.otherwise != "":
 				if _, err := fs.Stat(root, s.otherwise); err == nil {
 					values = append(values, "timesyncd waiting")
@@ -36,6 +36,6 @@ func ClockSync() posture.Collector {
 		if len(values) == 0 {
 			values = []string{"unknown"}
 		}
-		return posture.Value(claim.ClockSync, values...)
-	}}
+		return values, nil
+	})
 }

@@ -22,18 +22,18 @@ var debuggers = map[string]bool{"adbd": true, "gdbserver": true, "gdbserver64": 
 // debugger that runs, "gadget ffs.adb" a debugging function of the device's own USB
 // port (Documentation/ABI/testing/configfs-usb-gadget).
 func Consoles() posture.Collector {
-	return posture.Collector{Name: claim.Consoles, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.Consoles, func(root fs.FS) ([]string, error) {
 		values, err := kernelConsoles(root)
 		if err != nil {
-			return posture.Failed(claim.Consoles, err)
+			return nil, err
 		}
 		serial, err := serialLines(root)
 		if err != nil {
-			return posture.Failed(claim.Consoles, err)
+			return nil, err
 		}
 		all, err := processes(root)
 		if err != nil {
-			return posture.Failed(claim.Consoles, err)
+			return nil, err
 		}
 		for _, process := range all {
 			name, seen := program(root, process)
@@ -49,10 +49,10 @@ func Consoles() posture.Collector {
 		}
 		gadgets, err := gadgetFunctions(root)
 		if err != nil {
-			return posture.Failed(claim.Consoles, err)
+			return nil, err
 		}
-		return posture.Value(claim.Consoles, append(values, gadgets...)...)
-	}}
+		return append(values, gadgets...), nil
+	})
 }
 
 // kernelConsoles are the consoles on which the kernel speaks and takes a line, but

@@ -15,10 +15,10 @@ import (
 // "mmcblk0boot0 read-only", "nvme0n1 writable". Memory disks and loops without a file
 // are left out.
 func BlockDevices() posture.Collector {
-	return posture.Collector{Name: claim.BlockDevices, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.BlockDevices, func(root fs.FS) ([]string, error) {
 		list, err := bounded.Entries(root, "sys/block", maxDisks)
 		if err != nil {
-			return posture.Missing(claim.BlockDevices, err)
+			return nil, gone(err)
 		}
 		var values []string
 		for _, d := range list {
@@ -29,17 +29,17 @@ func BlockDevices() posture.Collector {
 			switch ro, err := bounded.Text(root, folder+"/ro"); {
 			case bounded.Absent(err): // it went away meanwhile
 			case err != nil:
-				return posture.Failed(claim.BlockDevices, err)
+				return nil, err
 			case ro == "1":
 				values = append(values, bounded.Word(d.Name())+" read-only")
 			case ro == "0":
 				values = append(values, bounded.Word(d.Name())+" writable")
 			default:
-				return posture.Failed(claim.BlockDevices, fmt.Errorf("read /%s/ro: neither 0 nor 1", folder))
+				return nil, fmt.Errorf("read /%s/ro: neither 0 nor 1", folder)
 			}
 		}
-		return posture.Value(claim.BlockDevices, values...)
-	}}
+		return values, nil
+	})
 }
 
 // Wear tells how much of its life flash memory has used, in the steps of its standard:
@@ -47,10 +47,10 @@ func BlockDevices() posture.Collector {
 // (JESD220, health descriptor): "mmcblk0 life-a 10-20%", "mmcblk0 reserve normal". What
 // NVMe tells needs a command that only root may give: "nvme0n1 unknown".
 func Wear() posture.Collector {
-	return posture.Collector{Name: claim.DiskWear, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.DiskWear, func(root fs.FS) ([]string, error) {
 		list, err := bounded.Entries(root, "sys/block", maxDisks)
 		if err != nil && !bounded.Absent(err) {
-			return posture.Failed(claim.DiskWear, err)
+			return nil, err
 		}
 		var values []string
 		for _, d := range list {
@@ -64,28 +64,28 @@ func Wear() posture.Collector {
 				continue
 			}
 			if err != nil && !bounded.Absent(err) {
-				return posture.Failed(claim.DiskWear, err)
+				return nil, err
 			}
 			values = append(values, more...)
 		}
 		for _, bus := range []string{"sys/bus/platform/devices", "sys/bus/pci/devices"} {
 			hosts, err := bounded.Entries(root, bus, maxDisks)
 			if err != nil && !bounded.Absent(err) {
-				return posture.Failed(claim.DiskWear, err)
+				return nil, err
 			}
 			for _, h := range hosts {
 				more, err := ufs(root, bus+"/"+h.Name()+"/health_descriptor", h.Name())
 				if err != nil && !bounded.Absent(err) {
-					return posture.Failed(claim.DiskWear, err)
+					return nil, err
 				}
 				values = append(values, more...)
 			}
 		}
 		if len(values) == 0 {
-			return posture.Absent(claim.DiskWear)
+			return nil, errAbsent
 		}
-		return posture.Value(claim.DiskWear, values...)
-	}}
+		return values, nil
+	})
 }
 
 // emmc reads what the kernel read from the card's registers at start (two numbers and

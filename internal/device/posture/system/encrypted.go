@@ -16,13 +16,13 @@ const cryptPrefix = "CRYPT-"
 // Encrypted tells each device that is open through dm-crypt with the form of its
 // header: "ward-data LUKS2". One that other tools made has no form and is not told.
 func Encrypted() posture.Collector {
-	return posture.Collector{Name: claim.Encrypted, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.Encrypted, func(root fs.FS) ([]string, error) {
 		devices, err := mappers(root)
 		if err != nil {
-			return posture.Failed(claim.Encrypted, err)
+			return nil, err
 		}
 		if len(devices) == 0 {
-			return posture.Absent(claim.Encrypted)
+			return nil, errAbsent
 		}
 		var values []string
 		for _, d := range devices {
@@ -31,6 +31,6 @@ func Encrypted() posture.Collector {
 				values = append(values, bounded.Word(d.name)+" "+bounded.Word(form))
 			}
 		}
-		return posture.Value(claim.Encrypted, values...)
-	}}
+		return values, nil
+	})
 }

@@ -22,17 +22,17 @@ func WorldWritable(files func() (privileged.Files, error)) posture.Collector {
 }
 
 func fileList(name string, files func() (privileged.Files, error), of func(privileged.Files) []privileged.File) posture.Collector {
-	return posture.Collector{Name: name, Collect: func(fs.FS) claim.Claim {
+	return collector(name, func(fs.FS) ([]string, error) {
 		found, err := files()
 		if err != nil {
-			return posture.Failed(name, err)
+			return nil, err
 		}
 		var values []string
 		for _, f := range of(found) {
 			values = append(values, fmt.Sprintf("%s %04o %d:%d", bounded.Word(f.Path), permissions(f.Mode), f.UID, f.GID))
 		}
-		return posture.Value(name, values...)
-	}}
+		return values, nil
+	})
 }
 
 // permissions are the twelve bits of a mode as chmod(1) takes them.
@@ -53,26 +53,26 @@ func permissions(m fs.FileMode) uint32 {
 // ("require-signatures 0"; Documentation/filesystems/fsverity.rst) and how many
 // files of the last walk fs-verity protects ("files 120").
 func FSVerity(files func() (privileged.Files, error)) posture.Collector {
-	return posture.Collector{Name: claim.FSVerity, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.FSVerity, func(root fs.FS) ([]string, error) {
 		var values []string
 		switch required, err := bounded.Text(root, "proc/sys/fs/verity/require_signatures"); {
 		case err == nil:
 			values = append(values, "require-signatures "+bounded.Word(required))
 		case !bounded.Absent(err):
-			return posture.Failed(claim.FSVerity, err)
+			return nil, err
 		}
 		if files != nil {
 			found, err := files()
 			if err != nil {
-				return posture.Failed(claim.FSVerity, err)
+				return nil, err
 			}
 			if found.FSVerity >= 0 {
 				values = append(values, fmt.Sprintf("files %d", found.FSVerity))
 			}
 		}
 		if len(values) == 0 {
-			return posture.Absent(claim.FSVerity)
+			return nil, errAbsent
 		}
-		return posture.Value(claim.FSVerity, values...)
-	}}
+		return values, nil
+	})
 }

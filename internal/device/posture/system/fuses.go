@@ -57,25 +57,25 @@ func parseFuse(value string) (fuse, error) {
 // Which fuse closes JTAG differs by board, and only its release knows. Without a rule
 // the claim is absent.
 func Fuses(policy func() *claim.Policy) posture.Collector {
-	return posture.Collector{Name: claim.HardwareDebug, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.HardwareDebug, func(root fs.FS) ([]string, error) {
 		rule := policy().RuleOf(claim.HardwareDebug)
 		if rule == nil || len(rule.Values) == 0 {
-			return posture.Absent(claim.HardwareDebug)
+			return nil, errAbsent
 		}
 		var values []string
 		for _, v := range rule.Values {
 			f, err := parseFuse(v)
 			if err != nil {
-				return posture.Failed(claim.HardwareDebug, fmt.Errorf("parse rule %.40q: %w", v, err))
+				return nil, fmt.Errorf("parse rule %.40q: %w", v, err)
 			}
 			bits, err := f.read(root)
 			if err != nil {
-				return posture.Failed(claim.HardwareDebug, err)
+				return nil, err
 			}
 			values = append(values, fmt.Sprintf("%s %s@%d %x=%x", f.name, f.file, f.offset, f.mask, bits))
 		}
-		return posture.Value(claim.HardwareDebug, values...)
-	}}
+		return values, nil
+	})
 }
 
 // read gives the bits that count.

@@ -23,10 +23,10 @@ var keyFiles = []string{
 // SHA-256 as ssh-keygen -l writes it: "root SHA256:…"; a line that holds no key is
 // "root ?".
 func AuthorisedKeys(name func(string) string) posture.Collector {
-	return posture.Collector{Name: claim.AuthorisedKeys, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.AuthorisedKeys, func(root fs.FS) ([]string, error) {
 		all, err := accounts(root)
 		if err != nil {
-			return posture.Missing(claim.AuthorisedKeys, err)
+			return nil, gone(err)
 		}
 		var values []string
 		for _, a := range all {
@@ -48,7 +48,7 @@ func AuthorisedKeys(name func(string) string) posture.Collector {
 					if bounded.Absent(err) {
 						continue
 					}
-					return posture.Failed(claim.AuthorisedKeys, withoutPath(err))
+					return nil, withoutPath(err)
 				}
 				for line := range bytes.Lines(b) {
 					if key, ok := fingerprint(string(line)); ok {
@@ -57,8 +57,8 @@ func AuthorisedKeys(name func(string) string) posture.Collector {
 				}
 			}
 		}
-		return posture.Value(claim.AuthorisedKeys, values...)
-	}}
+		return values, nil
+	})
 }
 
 // fingerprint is that of the key in a line of authorized_keys; false for a line

@@ -20,7 +20,7 @@ var mountOptions = []string{"nodev", "noexec", "nosuid", "nosymfollow", "ro"}
 // (proc_pid_mountinfo(5)). A mount that is read-only as a whole or as a file
 // system is "ro". The mounts are those of process 1, where they can be read.
 func Mounts() posture.Collector {
-	return posture.Collector{Name: claim.Mounts, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.Mounts, func(root fs.FS) ([]string, error) {
 		var values []string
 		bad := 0
 		read := func(name string) error {
@@ -35,14 +35,14 @@ func Mounts() posture.Collector {
 		}
 		if err := read("proc/1/mountinfo"); err != nil {
 			if err := read("proc/self/mountinfo"); err != nil {
-				return posture.Failed(claim.Mounts, err)
+				return nil, err
 			}
 		}
 		if bad > 0 || len(values) == 0 {
-			return posture.Failed(claim.Mounts, fmt.Errorf("parse mountinfo: %d of %d lines are none", bad, bad+len(values)))
+			return nil, fmt.Errorf("parse mountinfo: %d of %d lines are none", bad, bad+len(values))
 		}
-		return posture.Value(claim.Mounts, values...)
-	}}
+		return values, nil
+	})
 }
 
 // mount makes a value of a line: "36 35 98:0 /root /mnt rw,noatime master:1 - ext3

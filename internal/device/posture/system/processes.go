@@ -20,13 +20,18 @@ func processes(root fs.FS) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { // as numbers
+		if d := len(a.Name()) - len(b.Name()); d != 0 {
+			return d
+		}
+		return strings.Compare(a.Name(), b.Name())
+	})
 	var all []int
 	for _, d := range list {
 		if n, err := strconv.Atoi(d.Name()); err == nil && n > 0 {
 			all = append(all, n)
 		}
 	}
-	slices.Sort(all)
 	return all, nil
 }
 

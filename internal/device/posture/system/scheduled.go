@@ -49,7 +49,7 @@ const (
 )
 
 func started(name string, places []string, leave func(name string) bool) posture.Collector {
-	return posture.Collector{Name: name, Collect: func(root fs.FS) claim.Claim {
+	return collector(name, func(root fs.FS) ([]string, error) {
 		l := look{root: root, leave: leave}
 		found := false
 		for _, p := range places {
@@ -59,14 +59,14 @@ func started(name string, places []string, leave func(name string) bool) posture
 				err = l.add(p, info.Mode(), 0)
 			}
 			if err != nil && !bounded.Absent(err) {
-				return posture.Failed(name, withoutPath(err))
+				return nil, withoutPath(err)
 			}
 		}
 		if !found {
-			return posture.Absent(name)
+			return nil, errAbsent
 		}
-		return posture.Value(name, l.values...)
-	}}
+		return l.values, nil
+	})
 }
 
 // look collects what a folder holds.

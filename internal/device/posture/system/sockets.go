@@ -39,10 +39,10 @@ type socket struct {
 // of a datagram socket that the kernel chose, and that is another one at each start, is
 // "*"; the port of a raw socket is its protocol. Sockets of UNIX and vsock are not told.
 func Sockets() posture.Collector {
-	return posture.Collector{Name: claim.Sockets, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.Sockets, func(root fs.FS) ([]string, error) {
 		sockets, err := listening(root)
 		if err != nil {
-			return posture.Missing(claim.Sockets, err)
+			return nil, gone(err)
 		}
 		wanted := make(map[uint64]string, len(sockets))
 		for _, s := range sockets {
@@ -51,7 +51,7 @@ func Sockets() posture.Collector {
 			}
 		}
 		if err := owners(root, wanted); err != nil {
-			return posture.Failed(claim.Sockets, err)
+			return nil, err
 		}
 		low, high := localPorts(root)
 		values := make([]string, 0, len(sockets))
@@ -62,8 +62,8 @@ func Sockets() posture.Collector {
 			}
 			values = append(values, s.text(low, high)+" "+program+loopback(s.at.Addr()))
 		}
-		return posture.Value(claim.Sockets, values...)
-	}}
+		return values, nil
+	})
 }
 
 func (s socket) text(low, high uint16) string {

@@ -8,8 +8,12 @@
 package system
 
 import (
+	"errors"
+	"io/fs"
+
 	"ward/internal/device/dm"
 	"ward/internal/device/posture"
+	"ward/internal/device/posture/bounded"
 	"ward/internal/device/posture/privileged"
 	claim "ward/internal/trust/posture"
 )
@@ -55,3 +59,28 @@ const (
 	table    = 4 << 20   // a table of sockets, most of whose lines are connections
 	maxNames = 65536     // entries of a folder: every process that Linux numbers by default
 )
+
+// errAbsent: this device has no such thing.
+var errAbsent = errors.New("there is no such thing")
+
+// gone is errAbsent where a file is not there, else err.
+func gone(err error) error {
+	if bounded.Absent(err) {
+		return errAbsent
+	}
+	return err
+}
+
+// collector makes the claim of what read gives.
+func collector(name string, read func(root fs.FS) ([]string, error)) posture.Collector {
+	return posture.Collector{Name: name, Collect: func(root fs.FS) claim.Claim {
+		values, err := read(root)
+		switch {
+		case err == errAbsent:
+			return posture.Absent(name)
+		case err != nil:
+			return posture.Failed(name, err)
+		}
+		return posture.Value(name, values...)
+	}}
+}

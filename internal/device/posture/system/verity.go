@@ -21,10 +21,10 @@ const verityPrefix = "CRYPT-VERITY-"
 // table is the kernel's secret without CAP_SYS_ADMIN. A device in the table whose
 // uuid is not veritysetup's counts too.
 func Verity(tables []dm.Table, tablesError error) posture.Collector {
-	return posture.Collector{Name: claim.DMVerity, Collect: func(root fs.FS) claim.Claim {
+	return collector(claim.DMVerity, func(root fs.FS) ([]string, error) {
 		devices, err := mappers(root)
 		if err != nil {
-			return posture.Failed(claim.DMVerity, err)
+			return nil, err
 		}
 		var values []string
 		for _, d := range devices {
@@ -34,18 +34,18 @@ func Verity(tables []dm.Table, tablesError error) posture.Collector {
 			case i >= 0:
 				v, err := dm.ParseVerity(tables[i].Params)
 				if err != nil {
-					return posture.Failed(claim.DMVerity, fmt.Errorf("the table of %s: %w", bounded.Word(d.name), err))
+					return nil, fmt.Errorf("the table of %s: %w", bounded.Word(d.name), err)
 				}
 				values = append(values, bounded.Word(d.name)+" "+v.String())
 			case tablesError != nil && strings.HasPrefix(d.uuid, verityPrefix):
-				return posture.Failed(claim.DMVerity, fmt.Errorf("the table of %s was not read: %w", bounded.Word(d.name), tablesError))
+				return nil, fmt.Errorf("the table of %s was not read: %w", bounded.Word(d.name), tablesError)
 			case strings.HasPrefix(d.uuid, verityPrefix), slices.ContainsFunc(tables, ours):
 				values = append(values, bounded.Word(d.name)+" ?")
 			}
 		}
 		if len(devices) == 0 {
-			return posture.Absent(claim.DMVerity)
+			return nil, errAbsent
 		}
-		return posture.Value(claim.DMVerity, values...)
-	}}
+		return values, nil
+	})
 }

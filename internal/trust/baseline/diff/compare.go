@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 
 	"ward/internal/trust/baseline"
@@ -223,22 +224,30 @@ func differences(want, have *baseline.Entry) []string {
 	if want.Type != have.Type {
 		return []string{WhatType}
 	}
+	hashed := have.SHA256 != [32]byte{}
+	verity := want.Verity != have.Verity
+	both := want.Verity != [32]byte{} && have.Verity != [32]byte{}
+	differs := [...]bool{
+		hashed && have.SHA256 != want.SHA256 || !hashed && both && verity,
+		want.Size != have.Size,
+		want.Link != have.Link,
+		want.Device != have.Device,
+		verity && !have.Vouched,
+		want.Mode != have.Mode,
+		want.UID != have.UID || want.GID != have.GID,
+	}
 	var what []string
-	add := func(differs bool, name string) {
-		if differs {
+	for i, name := range [...]string{WhatContent, WhatSize, WhatLink, WhatDevice, WhatVerity, WhatMode, WhatOwner} {
+		if differs[i] {
 			what = append(what, name)
 		}
 	}
-	hashed := have.SHA256 != [32]byte{}
-	measured := want.Verity != [32]byte{} && have.Verity != [32]byte{}
-	add(hashed && have.SHA256 != want.SHA256 || !hashed && measured && have.Verity != want.Verity, WhatContent)
-	add(want.Size != have.Size, WhatSize)
-	add(want.Link != have.Link, WhatLink)
-	add(want.Device != have.Device, WhatDevice)
-	add(want.Verity != have.Verity && !have.Vouched, WhatVerity)
-	add(want.Mode != have.Mode, WhatMode)
-	add(want.UID != have.UID || want.GID != have.GID, WhatOwner)
-	return append(what, xattrsDiffer(want.Xattrs, have.Xattrs)...)
+	if want.Xattrs == have.Xattrs {
+		return what
+	}
+	// Names are taken from both, so that each that differs is met once or twice.
+	what = attributesDiffer(what, want.Xattrs, have.Xattrs, want.Xattrs)
+	return attributesDiffer(what, want.Xattrs, have.Xattrs, have.Xattrs)
 }
 
 // read tells whether the content of an entry of the release's type is known.
@@ -247,28 +256,23 @@ func read(want, have *baseline.Entry) bool {
 		want.Verity != [32]byte{} && want.Verity == have.Verity
 }
 
-// xattrsDiffer names the security attributes that differ, capabilities first. An
-// HMAC of EVM is the device's own.
-func xattrsDiffer(want, have baseline.Xattrs) []string {
-	if want == have {
-		return nil
-	}
-	var what []string
-	add := func(name string) {
-		if name == baseline.Capability {
-			what = append([]string{WhatCapabilities}, what...)
-		} else {
-			what = append(what, WhatXattr+name)
+// attributesDiffer adds which of the named security attributes differ. An HMAC of
+// EVM is the device's own.
+func attributesDiffer(what []string, want, have, named baseline.Xattrs) []string {
+	for named != "" {
+		name, _, rest := named.Cut()
+		named = rest
+		a, released := want.Get(name)
+		b, there := have.Get(name)
+		if a == b && released == there || name == baseline.EVM && strings.HasPrefix(b, evmHMAC) {
+			continue
 		}
-	}
-	for name, value := range want.All() {
-		if v, there := have.Get(name); !(there && v == value || there && ownHMAC(name, v)) {
-			add(name)
+		name = WhatXattr + name
+		if name == WhatXattr+baseline.Capability {
+			name = WhatCapabilities
 		}
-	}
-	for name, value := range have.All() {
-		if _, there := want.Get(name); !there && !ownHMAC(name, value) {
-			add(name)
+		if !slices.Contains(what, name) {
+			what = append(what, name)
 		}
 	}
 	return what
@@ -277,7 +281,3 @@ func xattrsDiffer(want, have baseline.Xattrs) []string {
 // evmHMAC is the first byte of an EVM value that is an HMAC with the device's own
 // key (EVM_XATTR_HMAC, security/integrity/integrity.h): no release can name it.
 const evmHMAC = "02"
-
-func ownHMAC(name, value string) bool {
-	return name == baseline.EVM && strings.HasPrefix(value, evmHMAC)
-}

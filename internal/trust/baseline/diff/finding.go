@@ -3,7 +3,6 @@ package diff
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"ward/internal/trust/baseline"
@@ -36,11 +35,12 @@ const (
 // not leave the device: the caller replaces it. Nothing else in the finding is a
 // name that somebody on the device has chosen.
 func (d Difference) Finding() (finding.Finding, bool) {
-	code, told := d.code()
-	if !told {
+	code, some := d.code()
+	if !some {
 		return finding.Finding{}, false
 	}
-	f := finding.New(code, d.detail()).On(spell(d.Path))
+	f := finding.New(code, d.detail())
+	f.Path = spell(d.Path)
 	switch {
 	case code == finding.FileChanged && d.exec():
 		f.Severity = finding.Critical
@@ -48,16 +48,12 @@ func (d Difference) Finding() (finding.Finding, bool) {
 		f.Severity = finding.High
 	}
 	if d.Kind == Changed {
-		found := aspect(d.Have, d.What[0])
-		if d.What[0] == WhatLink {
-			found = "another target"
-		}
-		f = f.Want(aspect(d.Want, d.What[0]), found)
+		f.Expected, f.Found = told(d.Want, d.What[0]), told(d.Have, d.What[0])
 	}
 	return f, true
 }
 
-func (d Difference) code() (finding.Code, bool) {
+func (d *Difference) code() (finding.Code, bool) {
 	if d.newPrivileges() || d.newCapability() {
 		return finding.FileNewSetuid, true
 	}
@@ -75,22 +71,20 @@ func (d Difference) code() (finding.Code, bool) {
 }
 
 // changed judges an entry that both have.
-func (d Difference) changed() (finding.Code, bool) {
-	what := d.What
-	switch {
-	case d.Want.Flags&baseline.Volatile != 0:
-		if d.Have.Type != baseline.File || d.Have.Mode&runs&^d.Want.Mode == 0 {
-			return "", false
+func (d *Difference) changed() (finding.Code, bool) {
+	if d.Want.Flags&baseline.Volatile != 0 {
+		return finding.FileAttributesChanged, d.Have.Type == baseline.File && d.Have.Mode&runs&^d.Want.Mode != 0
+	}
+	some, file := false, false
+	for _, what := range d.What {
+		if d.Want.Flags&baseline.Mutable != 0 && ofContent(what) {
+			continue
 		}
-		return finding.FileAttributesChanged, true
-	case d.Want.Flags&baseline.Mutable != 0:
-		what = slices.DeleteFunc(slices.Clone(what), ofContent)
+		some, file = true, file || ofFile(what)
 	}
 	switch {
-	case len(what) == 0:
-		return "", false
-	case !slices.ContainsFunc(what, ofFile):
-		return finding.FileAttributesChanged, true
+	case !file:
+		return finding.FileAttributesChanged, some
 	case d.Want.Flags&baseline.Config != 0 && !d.exec():
 		return finding.FileConfigChanged, true
 	}
@@ -117,7 +111,7 @@ func ofFile(what string) bool {
 
 // newPrivileges tells of set-uid and set-gid that the release does not give, or
 // gives for another owner.
-func (d Difference) newPrivileges() bool {
+func (d *Difference) newPrivileges() bool {
 	have, want := privileges(d.Have), privileges(d.Want)
 	return have&^want != 0 || have != 0 && (d.Have.UID != d.Want.UID || d.Have.GID != d.Want.GID)
 }
@@ -132,7 +126,7 @@ func privileges(e *baseline.Entry) uint16 {
 }
 
 // newCapability tells of capabilities that the release does not give.
-func (d Difference) newCapability() bool {
+func (d *Difference) newCapability() bool {
 	if d.Have == nil {
 		return false
 	}
@@ -145,11 +139,11 @@ func (d Difference) newCapability() bool {
 }
 
 // exec tells whether a program is concerned.
-func (d Difference) exec() bool {
+func (d *Difference) exec() bool {
 	return d.Want != nil && d.Want.Flags&baseline.Exec != 0 || d.Have != nil && d.Have.Type == baseline.File && d.Have.Mode&runs != 0
 }
 
-func (d Difference) detail() string {
+func (d *Difference) detail() string {
 	var text string
 	switch d.Kind {
 	case Changed:
@@ -170,28 +164,46 @@ func (d Difference) detail() string {
 	return text
 }
 
-// maxWhat bounds how much of what differs is listed.
-const maxWhat = 8
-
 // labels are the security attributes whose names may be told where the release
 // does not have them: those of the kernel's own modules.
-var labels = []string{baseline.IMA, baseline.EVM, "security.selinux", "security.SMACK64", "security.SMACK64EXEC", "security.apparmor"}
+const labels = " security.ima security.evm security.selinux security.SMACK64 security.SMACK64EXEC security.apparmor "
 
 // whatDiffers lists what differs, without names that the release does not know.
-func (d Difference) whatDiffers() string {
+func (d *Difference) whatDiffers() string {
 	var list []string
-	for i, what := range d.What {
-		if i == maxWhat {
-			list = append(list, fmt.Sprintf("%d more", len(d.What)-i))
-			break
-		}
-		name, isXattr := strings.CutPrefix(what, WhatXattr)
-		if _, released := d.Want.Xattrs.Get(name); isXattr && !released && !slices.Contains(labels, name) {
-			what = "a security attribute that the release does not name"
+	others := false
+	for _, what := range d.What {
+		if name, ok := strings.CutPrefix(what, WhatXattr); ok && !strings.Contains(labels, " "+name+" ") {
+			if _, released := d.Want.Xattrs.Get(name); !released {
+				others = true
+				continue
+			}
 		}
 		list = append(list, what)
 	}
+	if others {
+		list = append(list, "security attributes that the release does not name")
+	}
 	return strings.Join(list, ", ")
+}
+
+// told spells what of an entry may be told of a device: no text that somebody
+// there has chosen.
+func told(e *baseline.Entry, what string) string {
+	switch what {
+	case WhatType:
+		return string(rune(e.Type))
+	case WhatContent:
+		if e.SHA256 == [32]byte{} {
+			return fmt.Sprintf("verity:%x", e.Verity)
+		}
+		return fmt.Sprintf("sha256:%x", e.SHA256)
+	case WhatMode:
+		return fmt.Sprintf("%04o", e.Mode)
+	case WhatOwner:
+		return fmt.Sprintf("%d:%d", e.UID, e.GID)
+	}
+	return ""
 }
 
 // reason is the innermost error: those around it name the path, which may not be
@@ -209,58 +221,9 @@ func reason(err error) string {
 	}
 }
 
-// aspect spells one thing of an entry.
-func aspect(e *baseline.Entry, what string) string {
-	switch what {
-	case WhatType:
-		return string(rune(e.Type))
-	case WhatContent:
-		if e.SHA256 == [32]byte{} {
-			return fmt.Sprintf("verity:%x", e.Verity)
-		}
-		return fmt.Sprintf("sha256:%x", e.SHA256)
-	case WhatSize:
-		return fmt.Sprintf("%d bytes", e.Size)
-	case WhatLink:
-		return spell(e.Link)
-	case WhatDevice:
-		return fmt.Sprintf("%d:%d", e.Device.Major, e.Device.Minor)
-	case WhatVerity:
-		if e.Verity == [32]byte{} {
-			return "none"
-		}
-		return fmt.Sprintf("verity:%x", e.Verity)
-	case WhatMode:
-		return fmt.Sprintf("%04o", e.Mode)
-	case WhatOwner:
-		return fmt.Sprintf("%d:%d", e.UID, e.GID)
-	case WhatCapabilities:
-		return attribute(e, baseline.Capability)
-	case WhatFlags:
-		return baseline.Escape(e.Flags.String())
-	case WhatComponent:
-		return baseline.Escape(e.Component)
-	}
-	return attribute(e, strings.TrimPrefix(what, WhatXattr))
-}
-
-func attribute(e *baseline.Entry, name string) string {
-	value, there := e.Xattrs.Get(name)
-	if !there {
-		return "none"
-	}
-	if len(value) > maxValue {
-		return value[:maxValue] + "..."
-	}
-	return value
-}
-
 // maxShown is how much of a path is shown, in bytes: far above what programs are
 // installed at, far below what would fill an event.
 const maxShown = 512
-
-// maxValue is how much of an attribute is shown, in hexadecimal digits.
-const maxValue = 80
 
 // spell writes a path as the baseline's text does, cut at maxShown bytes.
 func spell(path string) string {
@@ -269,22 +232,4 @@ func spell(path string) string {
 		return s[:maxShown] + "..."
 	}
 	return s
-}
-
-// String is one line for people.
-func (d Difference) String() string {
-	text := d.Kind.String() + " " + spell(d.Path) + ": "
-	if d.Kind != Changed {
-		return text + d.detail()
-	}
-	for i, what := range d.What {
-		if i > 0 {
-			text += ", "
-		}
-		text += what + " " + aspect(d.Want, what) + " -> " + aspect(d.Have, what)
-	}
-	if d.Component != "" {
-		text += "; of " + d.Component
-	}
-	return text
 }
