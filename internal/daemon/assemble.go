@@ -51,7 +51,7 @@ func (d *daemon) assemble() {
 	people := d.assembleAccess(boot)
 	d.assemblePosture(chip, boot)
 	checkpoints := d.assembleAnchor(chip, boot)
-	scanner := d.assembleScan(boot, scanParts{hide: boot.names.Hide})
+	scanner := d.assembleScan(boot, scanParts{lease: people.Lease, hide: boot.names.Hide, vouched: d.vouched(boot)})
 	watched := d.assembleLive(boot, scanner)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
 	d.add("conditions", 0, func(ctx context.Context) error { return conditions.Run(ctx, d.alive("conditions")) })

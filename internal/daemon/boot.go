@@ -39,7 +39,7 @@ func (d *daemon) assembleBoot(chip *tpm.Lazy) *bootState {
 	b := &bootState{told: told, boot: d.boot}
 	d.assembleNames(b)
 	ran := stock.New(func() (attester.Snapshot, bool) { return b.attester.Latest() }, inventory.Config{
-		Hide: b.names.Hide, Boot: d.boot, State: filepath.Join(p.State, inventory.File), Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
+		Boot: d.boot, State: filepath.Join(p.State, inventory.File), Hide: b.names.Hide, Recorder: d.recorder, First: told.First, Alive: d.alive("inventory"), Log: d.log.With("role", "inventory"),
 	})
 	d.add("inventory", slowBound, ran.Run)
 	a := attester.New(attester.Config{

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"time"
 
 	changes "ward/internal/agent/integrity/live"
 	"ward/internal/agent/integrity/scan"
@@ -22,15 +21,21 @@ func (d *daemon) assembleNames(b *bootState) {
 		state = ""
 	}
 	b.names = names.Open(names.Config{State: state, Log: d.log.With("role", "names"), Files: func() names.Files {
-		if b.attester == nil {
-			return nil // it is being made
-		}
 		if x := b.files(); x != nil {
 			return named{x}
 		}
 		return nil
 	}})
 	d.add("names", fastBound, func(ctx context.Context) error { return b.names.Run(ctx, d.alive("names")) })
+}
+
+// files is the baseline of the verified release, nil while there is none.
+func (b *bootState) files() *baseline.Index {
+	if b.attester == nil {
+		return nil // its own configuration is being made
+	}
+	s, _ := b.attester.Latest()
+	return s.Baseline
 }
 
 // named is a baseline as names are held against it.
@@ -43,25 +48,17 @@ func (n named) Names(path string) bool {
 	return known && err == nil
 }
 
-// assembleLive makes the role that watches files and programs as they change and run;
-// what it cannot see it leaves to the scanner.
+// assembleLive makes the role that watches files and programs as they change and run.
 func (d *daemon) assembleLive(boot *bootState, scanner *scan.Scanner) *changes.Role {
 	c := changes.Config{
-		Missing: d.early.Unwatched, Policy: boot.watchPolicy, Look: fstree.Look, Judge: judgeFile, Hide: boot.names.Hide, Ran: boot.stock.Ran,
+		Missing: d.early.Unwatched, Policy: boot.watched, Look: fstree.Look, Judge: judgeFile, Hide: boot.names.Hide, Ran: boot.stock.Ran,
 		Files: func() changes.Files {
 			if x := boot.files(); x != nil {
 				return x
 			}
 			return nil
 		},
-		Scan: scanner.Trigger,
-		Scanned: func() time.Time {
-			s := scanner.Status()
-			if s.Last == nil || s.Last.Verdict == "failed" {
-				return time.Time{}
-			}
-			return s.LastAt.Add(-time.Duration(s.Last.Seconds * float64(time.Second)))
-		},
+		Scan: scanner.Trigger, Scanned: scanner.Began,
 		IMA: func() bool {
 			s, _ := boot.attester.Latest()
 			return s.Result.IMAEntries > 0

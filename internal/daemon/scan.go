@@ -1,15 +1,18 @@
 package daemon
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
 	"ward/internal/agent/integrity/scan"
 	"ward/internal/agent/localapi"
 	"ward/internal/device/bootclock"
+	"ward/internal/device/dm"
 	"ward/internal/trust/baseline"
-	rules "ward/internal/trust/watch"
 )
 
 // scanParts are what the scan of the files asks of other parts of the daemon.
@@ -22,7 +25,7 @@ type scanParts struct {
 // assembleScan makes the role that compares all files with the release.
 func (d *daemon) assembleScan(boot *bootState, p scanParts) *scan.Scanner {
 	s := scan.New(scan.Config{
-		Files: boot.files, Policy: boot.watchPolicy, Lease: p.lease, Hide: p.hide, Vouched: p.vouched,
+		Files: boot.files, Policy: boot.watched, Lease: p.lease, Hide: p.hide, Vouched: p.vouched,
 		State: filepath.Join(d.config.Paths.State, "scan.json"), Boot: d.boot, Now: bootclock.Now,
 		Recorder: d.recorder, First: boot.told.First, Alive: d.alive("scan"), Log: d.log.With("role", "scan"),
 	})
@@ -30,18 +33,29 @@ func (d *daemon) assembleScan(boot *bootState, p scanParts) *scan.Scanner {
 	return s
 }
 
-// files is the baseline of the verified release, nil while there is none.
-func (b *bootState) files() *baseline.Index {
-	s, _ := b.attester.Latest()
-	return s.Baseline
-}
-
-// watchPolicy is how the verified release wants the device to be watched.
-func (b *bootState) watchPolicy() rules.Policy {
-	if s, _ := b.attester.Latest(); s.Release != nil {
-		return s.Release.Manifest().Watch.Complete()
+// vouched says whether dm-verity proves a file system with the release's root hash:
+// its block device is one whose table, as it was read before the privileges went,
+// holds that hash.
+func (d *daemon) vouched(boot *bootState) func(baseline.Device) bool {
+	return func(dev baseline.Device) bool {
+		s, _ := boot.attester.Latest()
+		if s.Release == nil {
+			return false
+		}
+		want := s.Release.Manifest().Files.VerityRootHash
+		name, err := os.ReadFile(fmt.Sprintf("%s/dev/block/%d:%d/dm/name", d.config.Paths.SysFS, dev.Major, dev.Minor))
+		if err != nil || want.IsZero() {
+			return false
+		}
+		for _, t := range d.early.Tables {
+			if t.Target != "verity" || t.Name != string(bytes.TrimSpace(name)) {
+				continue
+			}
+			v, err := dm.ParseVerity(t.Params)
+			return err == nil && bytes.Equal(v.RootHash, want[:])
+		}
+		return false
 	}
-	return rules.Default()
 }
 
 // describeScan is the scan for the local socket.

@@ -81,11 +81,11 @@ func New(c Config) *Watch {
 	if c.Ran == nil {
 		c.Ran = func(string, [32]byte) {}
 	}
-	if c.Hide == nil {
-		c.Hide = func(path string) string { return path }
-	}
 	if c.Through == nil {
 		c.Through = func() {}
+	}
+	if c.Hide == nil {
+		c.Hide = func(path string) string { return path }
 	}
 	if c.Poll <= 0 {
 		c.Poll = defaultPoll

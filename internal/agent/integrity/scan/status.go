@@ -60,3 +60,13 @@ func (s *Scanner) Status() Status {
 	}
 	return out
 }
+
+// Began is when the last scan began that came to its end; zero before there is one.
+func (s *Scanner) Began() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.Last == nil || s.status.Last.Verdict == "failed" {
+		return time.Time{}
+	}
+	return s.status.LastAt.Add(-time.Duration(s.status.Last.Seconds * float64(time.Second)))
+}
