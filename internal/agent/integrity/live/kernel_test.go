@@ -90,6 +90,7 @@ type device struct {
 	files   release
 	journal *journal
 	policy  watch.Policy
+	hide    func(string) string // nil: paths are shown
 	scans   atomic.Int32
 	stop    func()
 }
@@ -126,7 +127,7 @@ func (d *device) run() {
 			}
 			return difference.Finding()
 		},
-		Recorder: d.journal, State: d.t.TempDir(), Scan: func(string) { d.scans.Add(1) },
+		Recorder: d.journal, Hide: d.hide, State: d.t.TempDir(), Scan: func(string) { d.scans.Add(1) },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
