@@ -10,6 +10,7 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
+	"ward/internal/daemon/keyuse"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/presence"
@@ -46,6 +47,7 @@ func (d *daemon) assemble() {
 	chip := d.tpm()
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
+	d.assembleSelf(boot)
 	gate := d.assembleUpdate(chip, boot)
 	checkpoints := d.assembleAnchor(chip, boot)
 	conditions := health.NewConditions(history{d.journal}, d.boot)
@@ -86,7 +88,7 @@ func (d *daemon) assemble() {
 		})
 	}
 	sinks := d.assembleSinks(who.TLS)
-	use := newKeyUse(who, d.recorder)
+	use := keyuse.New(who, d.recorder)
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Signers: []uint32{signerGroup}, Journal: d.journal,
 		Alive: d.alive("localapi"), Log: d.log.With("role", "localapi"),
@@ -94,11 +96,11 @@ func (d *daemon) assemble() {
 			s := d.status(boot, who, link, conditions)
 			s.Update = describeUpdate(gate.Status())
 			s.Journal.Anchor = describeAnchor(checkpoints.Status())
-			s.Identity.Signed = use.count.Load()
+			s.Identity.Signed = use.Signed()
 			s.Sinks = describeSinks(sinks)
 			return s
 		},
-		Actions: append(use.actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
+		Actions: append(use.Actions(), confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints)),
 	})
 	d.add("localapi", fastBound, api.Run)
 }
