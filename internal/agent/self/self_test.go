@@ -176,7 +176,9 @@ func TestProgramAndItsMemory(t *testing.T) {
 func TestProcessThatCannotBeRead(t *testing.T) {
 	var r told
 	s := New(Config{Recorder: &r, Release: released{}})
-	s.see = func() (process.State, error) { return process.State{}, errors.New("open own executable: permission denied") }
+	s.see = func() (process.State, error) {
+		return process.State{}, errors.New("open own executable: permission denied")
+	}
 	s.look(t.Context())
 	r.expect(t, "unreadable", "raised self.unreadable: open own executable: permission denied")
 	s.see = func() (process.State, error) { return process.State{}, nil }
