@@ -12,6 +12,7 @@ import (
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
 	"ward/internal/daemon/filescan"
+	"ward/internal/daemon/keyuse"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/presence"
@@ -48,6 +49,7 @@ func (d *daemon) assemble() {
 	chip := d.tpm()
 	d.pin(chip)
 	boot := d.assembleBoot(chip)
+	d.assembleSelf(boot)
 	gate := d.assembleUpdate(chip, boot)
 	d.assemblePosture(chip, boot)
 	people := d.assembleAccess(boot)
@@ -92,7 +94,7 @@ func (d *daemon) assemble() {
 		})
 	}
 	sinks := d.assembleSinks(who.TLS)
-	use := newKeyUse(who, d.recorder)
+	use := keyuse.New(who, d.recorder)
 	api := localapi.New(localapi.Config{
 		Socket: d.config.Paths.Socket, Readers: []uint32{readerGroup}, Signers: []uint32{signerGroup}, Journal: d.journal,
 		Alive: d.alive("localapi"), Log: d.log.With("role", "localapi"),
@@ -100,14 +102,14 @@ func (d *daemon) assemble() {
 			s := d.status(boot, who, link, conditions)
 			s.Update = describeUpdate(gate.Status())
 			s.Journal.Anchor = describeAnchor(checkpoints.Status())
-			s.Identity.Signed = use.count.Load()
+			s.Identity.Signed = use.Signed()
 			s.Sinks = describeSinks(sinks)
 			people.Describe(&s)
 			s.Watch = describeWatch(watched.Status())
 			s.Scan = filescan.Describe(scanner.Status())
 			return s
 		},
-		Actions: slices.Concat(use.actions(), people.Actions(), filescan.Actions(scanner), []localapi.Action{
+		Actions: slices.Concat(use.Actions(), people.Actions(), filescan.Actions(scanner), []localapi.Action{
 			confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.posture.Tell(func() localapi.Release { r, _ := boot.describe(); return r }), boot.tellNames(), localapi.TellInventory(boot.software),
 		}),
 	})

@@ -77,7 +77,9 @@ type daemon struct {
 	notify   *sdnotify.Notifier
 	chip     *tpm.Lazy
 	early    *early.Opened // what was opened before the privileges went
-	roles    []role
+
+	configFile string
+	roles      []role
 
 	life      life          // why this life was begun
 	after     chan *daemon  // the one behind it
@@ -100,7 +102,7 @@ func Run(ctx context.Context, configFile string, stderr io.Writer) error {
 	if configErr != nil {
 		settings = config.Default()
 	}
-	d := &daemon{config: settings, log: newLog(settings.Log, stderr), started: started}
+	d := &daemon{config: settings, configFile: configFile, log: newLog(settings.Log, stderr), started: started}
 	if configErr != nil {
 		d.log.Error("the configuration cannot be used; running on built-in settings", "error", configErr)
 	}
@@ -194,6 +196,7 @@ func (d *daemon) begin(ctx context.Context, configErr error, privileges string) 
 		d.raise(ctx, finding.New(finding.DaemonConfig, configErr.Error()), "configuration")
 	}
 	d.beginVolumes(ctx)
+	d.beginSelf(ctx)
 	if privileges != "" {
 		d.raise(ctx, finding.New(finding.DaemonPrivileged, privileges), "process")
 	}
@@ -246,6 +249,7 @@ func (d *daemon) run(ctx context.Context) (next *daemon) {
 		return next
 	}
 	d.discard()
+	d.endSelf()
 	d.log.Info("stopped")
 	return nil
 }

@@ -68,7 +68,7 @@ func (d *daemon) replaced(detail string, atLeast uint64) {
 
 // successor is a life behind this one, without a journal.
 func (d *daemon) successor() *daemon {
-	n := &daemon{config: d.config, log: d.log, started: d.started, notify: d.notify, chip: d.chip, early: d.early, healAfter: d.healAfter}
+	n := &daemon{config: d.config, configFile: d.configFile, log: d.log, started: d.started, notify: d.notify, chip: d.chip, early: d.early, healAfter: d.healAfter}
 	n.life.begun = d.life.begun
 	return n
 }

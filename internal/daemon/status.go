@@ -11,6 +11,7 @@ import (
 	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
+	"ward/internal/daemon/keyuse"
 	"ward/internal/trust/finding"
 )
 
@@ -27,7 +28,7 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 				Today: int64(j.Flash.Today), ElapsedSeconds: j.Flash.Elapsed, Before: int64(j.Flash.Before), Total: int64(j.Flash.Total), Budget: journal.FlashBudget,
 			},
 		},
-		Identity: describeIdentity(id),
+		Identity: keyuse.Describe(id),
 		Volumes:  d.volumeStatus(),
 		Link:     localapi.Link{State: "off", Session: d.session},
 		Memory:   localapi.Memory{ResidentKiB: resident()},

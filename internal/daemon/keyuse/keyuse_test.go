@@ -1,4 +1,4 @@
-package daemon
+package keyuse
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -44,9 +45,20 @@ func (k *keyring) Record(_ context.Context, e event.Event) error {
 	return nil
 }
 
-func newKeyring() (*keyring, *keyUse) {
+// short is a folder whose path leaves room for a socket's name, unix(7).
+func short(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ward")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func newKeyring() (*keyring, *Use) {
 	k := &keyring{}
-	u := newKeyUse(nil, k)
+	u := New(nil, k)
 	u.who = k
 	return k, u
 }
@@ -59,7 +71,7 @@ func TestKeysThroughTheSocket(t *testing.T) {
 	socket := filepath.Join(short(t), "s")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	api := localapi.New(localapi.Config{Socket: socket, Actions: u.actions(), Status: func() localapi.Status { return localapi.Status{} }})
+	api := localapi.New(localapi.Config{Socket: socket, Actions: u.Actions(), Status: func() localapi.Status { return localapi.Status{} }})
 	go func() { done <- api.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 	c := localapi.NewClient(socket)
