@@ -144,7 +144,6 @@ type kernel struct {
 	tell  func(fanotify.Event)
 	blind []fanotify.Blind
 	ends  chan error
-	deaf  bool // the canary's event is kept back
 }
 
 func (k *kernel) Follow(ctx context.Context, tell func(fanotify.Event)) error {
