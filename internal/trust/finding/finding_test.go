@@ -19,7 +19,7 @@ var (
 	clause     = regexp.MustCompile(`^(IEC 62443-4-2 (CR|EDR|CCSC) \d+(\.\d+)?( RE\d)?|FDA App\. 1 [A-H])$`)
 	technique  = regexp.MustCompile(`^T[01]\d{3}(\.\d{3})?$`)
 	// areas are the first words that a code may have.
-	areas = []string{"access", "boot", "daemon", "file", "identity", "ima", "journal", "link", "posture", "tpm", "update", "usb"}
+	areas = []string{"access", "boot", "daemon", "file", "files", "identity", "ima", "journal", "link", "posture", "scan", "tpm", "update", "usb"}
 )
 
 // Verifies: SR-019
