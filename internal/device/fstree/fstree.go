@@ -86,7 +86,7 @@ type Node struct {
 	Link     string          // of a symbolic link
 	Device   baseline.Device // of a device
 	FS       baseline.Device // the device of the file system that holds it
-	Xattrs   []Xattr         // of the namespace security, of files and folders, by name
+	Xattrs   []Xattr         // of the namespace security, of files and folders, in the kernel's order
 	Verity   bool            // the kernel checks its content by fs-verity
 	Measured [32]byte        // digest of fs-verity, once it was asked for
 	SHA256   [32]byte        // of a regular file, once it was read

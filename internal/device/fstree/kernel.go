@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -133,7 +132,6 @@ func (x *xattrs) read(fd int) ([]Xattr, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(x.list, func(a, b Xattr) int { return strings.Compare(a.Name, b.Name) })
 	return x.list, nil
 }
 

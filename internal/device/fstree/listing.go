@@ -93,7 +93,7 @@ func (l *listing) halve(limit []byte) []byte {
 	limit = append(limit[:0], first[:len(first)-1]...)
 	// The names that stay move to the front, in the order in which they came.
 	kept := l.starts[:keep]
-	slices.Sort(kept)
+	slices.SortFunc(kept, func(a, b uint32) int { return int(a) - int(b) }) // of the kind that sort has, so that there is one
 	to := uint32(0)
 	for i, from := range kept {
 		n := l.names[from:]

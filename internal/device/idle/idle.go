@@ -25,14 +25,25 @@ const (
 // of the classes is given to refused: the work is done all the same.
 func Run(refused func(error), f func() error) error {
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends here
-		if err := become(); err != nil && refused != nil {
-			refused(err)
-		}
-		done <- f()
-	}()
+	go work(refused, f, done)
 	return <-done
+}
+
+func work(refused func(error), f func() error, done chan<- error) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The process's first thread does not end before it: another one takes the work
+		// while this one is held.
+		defer runtime.UnlockOSThread()
+		other := make(chan error, 1)
+		go work(refused, f, other)
+		done <- <-other
+		return
+	}
+	if err := become(); err != nil && refused != nil {
+		refused(err)
+	}
+	done <- f() // the thread was never unlocked: it ends with this
 }
 
 func become() error {
