@@ -62,7 +62,7 @@ func release(t *testing.T, files map[string]string) released {
 	for path := range files {
 		paths = append(paths, path)
 	}
-	slices.SortFunc(paths, baseline.Compare)
+	slices.SortFunc(paths, baseline.ComparePaths)
 	for _, path := range paths {
 		if err := w.Write(baseline.Entry{Path: path, Type: baseline.File, Mode: 0o755, Size: int64(len(files[path])), SHA256: sha256.Sum256([]byte(files[path]))}); err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func release(t *testing.T, files map[string]string) released {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := baseline.LoadIndex(bytes.NewReader(text.Bytes()), sum)
+	x, err := baseline.LoadIndex(bytes.NewReader(text.Bytes()), int64(text.Len()), sum)
 	if err != nil {
 		t.Fatal(err)
 	}

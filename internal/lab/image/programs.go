@@ -33,22 +33,10 @@ func goEnv(arch string) []string {
 }
 
 // goBuildFlags are those of the Makefile.
-var goBuildFlags = []string{"build", "-tags", "nethttpomithttp2", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -funcalign=16 -buildid="}
+var goBuildFlags = []string{"build", "-tags", "nethttpomithttp2", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -funcalign=4 -buildid="}
 
-// cold are the packages that the Makefile has compiled without inlining for the
-// programs of a device.
-var cold = []string{
-	"net", "net/http", "crypto/tls", "crypto/x509", "encoding/json", "encoding/asn1", "os", "time", "fmt", "log/...", "mime/...", "compress/...",
-	"github.com/...", "ward/internal/agent/...", "ward/internal/daemon/...", "ward/internal/config",
-}
-
-func smallFlags() []string {
-	var flags []string
-	for _, p := range cold {
-		flags = append(flags, "-gcflags="+p+"=-l")
-	}
-	return flags
-}
+// small is how the Makefile compiles the programs of a device, beside it.
+const small = "-gcflags=all=-l"
 
 // buildPrograms compiles packages of this module and returns their paths by
 // program name. Go's own cache makes a second run short, so it always runs: the
@@ -72,7 +60,7 @@ func (b *Builder) buildPrograms(ctx context.Context, arch string, given map[stri
 		return nil, fmt.Errorf("make cache: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	args := append(append(append([]string{}, goBuildFlags...), smallFlags()...), "-o", tmp+"/")
+	args := append(append(append([]string{}, goBuildFlags...), small), "-o", tmp+"/")
 	call := tool.Call{Name: "go", Dir: b.Root, Clean: true, Env: goEnv(arch), Args: append(args, packages...)}
 	if _, err := call.Run(ctx); err != nil {
 		return nil, fmt.Errorf("compile programs: %w", err)

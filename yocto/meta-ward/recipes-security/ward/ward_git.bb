@@ -38,27 +38,12 @@ export GOTOOLCHAIN = "local"
 # A static program without cgo, the same bytes wherever it is built.
 export CGO_ENABLED = "0"
 GO_LINKSHARED = ""
-GO_LDFLAGS = '-ldflags="-funcalign=16 -buildid= -X ward/internal/daemon.version=${PV}"'
+GO_LDFLAGS = '-ldflags="-funcalign=4 -buildid= -X ward/internal/daemon.version=${PV}"'
 GOBUILDFLAGS:remove = "-buildmode=pie"
 # HTTP/2 is left out, and what carries the work and is not the work is compiled
 # small, as in the Makefile.
 GOBUILDFLAGS:append = " -tags nethttpomithttp2 \
-    -gcflags=net=-l \
-    -gcflags=net/http=-l \
-    -gcflags=crypto/tls=-l \
-    -gcflags=crypto/x509=-l \
-    -gcflags=encoding/json=-l \
-    -gcflags=encoding/asn1=-l \
-    -gcflags=os=-l \
-    -gcflags=time=-l \
-    -gcflags=fmt=-l \
-    -gcflags=log/...=-l \
-    -gcflags=mime/...=-l \
-    -gcflags=compress/...=-l \
-    -gcflags=github.com/...=-l \
-    -gcflags=ward/internal/agent/...=-l \
-    -gcflags=ward/internal/daemon/...=-l \
-    -gcflags=ward/internal/config=-l \
+    -gcflags=all=-l \
 "
 
 do_install() {
