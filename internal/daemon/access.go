@@ -2,15 +2,10 @@ package daemon
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"os"
-	"path/filepath"
 
 	"ward/internal/daemon/bedside"
-	"ward/internal/device/statefile"
 	policy "ward/internal/trust/watch"
 )
 
@@ -18,7 +13,7 @@ import (
 func (d *daemon) assembleAccess(boot *bootState) *bedside.Bedside {
 	b := bedside.New(bedside.Config{
 		State: d.config.Paths.State, Boot: d.boot, SysFS: os.DirFS(d.config.Paths.SysFS), Policy: boot.watched, First: boot.told.First, Hint: boot.posture.Look,
-		Hide: d.hider(filepath.Join(d.config.Paths.State, "salt")), Kept: d.kept, Audit: d.early.Audit, Unheard: d.early.Unheard,
+		Hide: boot.names.Mark, Kept: d.kept, Audit: d.early.Audit, Unheard: d.early.Unheard,
 		Recorder: d.recorder, Alive: d.alive, Log: d.log,
 	})
 	for _, r := range b.Roles(func(ctx context.Context) { boot.wait(ctx, birthWait) }) {
@@ -45,24 +40,4 @@ func (d *daemon) kept() error {
 		return errors.New(e)
 	}
 	return nil
-}
-
-// hider gives a text a form that may leave the device: the same text has the same form
-// on this device, and another on others. The salt is made at the first start; where it
-// cannot be kept, it lasts as long as the daemon.
-func (d *daemon) hider(file string) func(text string) string {
-	salt, err := statefile.Read(file)
-	if err != nil || len(salt) < sha256.Size {
-		salt = make([]byte, sha256.Size)
-		_, _ = rand.Read(salt) // it never fails
-		if err := statefile.Write(file, salt); err != nil {
-			d.log.Warn("keep the salt of hidden names", "error", err)
-		}
-	}
-	return func(text string) string {
-		h := sha256.New()
-		h.Write(salt)
-		h.Write([]byte(text))
-		return "~" + hex.EncodeToString(h.Sum(nil)[:6])
-	}
 }

@@ -11,7 +11,9 @@ import (
 	"ward/internal/agent/health"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
+	"ward/internal/daemon/bedside"
 	"ward/internal/daemon/filescan"
+	"ward/internal/daemon/filewatch"
 	"ward/internal/daemon/keyuse"
 	"ward/internal/device/anchors"
 	"ward/internal/device/tpm"
@@ -105,12 +107,12 @@ func (d *daemon) assemble() {
 			s.Identity.Signed = use.Signed()
 			s.Sinks = describeSinks(sinks)
 			people.Describe(&s)
-			s.Watch = describeWatch(watched.Status())
+			s.Watch = filewatch.Describe(watched.Status())
 			s.Scan = filescan.Describe(scanner.Status())
 			return s
 		},
 		Actions: slices.Concat(use.Actions(), people.Actions(), filescan.Actions(scanner), []localapi.Action{
-			confirmUpdate(gate), acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.posture.Tell(func() localapi.Release { r, _ := boot.describe(); return r }), boot.tellNames(), localapi.TellInventory(boot.software),
+			confirmUpdate(gate), bedside.Acknowledge(conditions, d.recorder), takeCheckpoint(checkpoints), boot.posture.Tell(func() localapi.Release { r, _ := boot.describe(); return r }), filewatch.Tell(boot.names), localapi.TellInventory(boot.software),
 		}),
 	})
 	d.add("localapi", fastBound, api.Run)

@@ -87,7 +87,7 @@ func (c covered) Judged(ctx context.Context) (*baseline.Index, int, error) {
 func (d *daemon) assemblePosture(chip *tpm.Lazy, boot *bootState) {
 	boot.posture = posture.New(posture.Config{
 		Root: os.DirFS("/"), Boot: boot.attester, TPM: chip, System: system.Config{Tables: d.early.Tables, TablesError: d.early.Mapper},
-		Mark: d.hider(filepath.Join(d.config.Paths.State, "salt")), Recorder: d.recorder, Alive: d.alive("posture"), Log: d.log.With("role", "posture"),
+		Hide: boot.names.Hide, Mark: boot.names.Mark, Recorder: d.recorder, Alive: d.alive("posture"), Log: d.log.With("role", "posture"),
 	})
 	d.add("posture", slowBound, boot.posture.Run)
 }

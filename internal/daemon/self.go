@@ -3,42 +3,19 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"ward/internal/agent/self"
-	"ward/internal/device/anchors"
+	"ward/internal/daemon/itself"
 	"ward/internal/trust/event"
 	"ward/internal/trust/finding"
-	"ward/internal/trust/release"
 )
-
-// unitFiles are where systemd finds the daemon's unit; a file in the second place
-// is in force before one in the first.
-var unitFiles = []string{"/usr/lib/systemd/system/wardd.service", "/etc/systemd/system/wardd.service"}
 
 // assembleSelf makes the role that watches the daemon itself.
 func (d *daemon) assembleSelf(boot *bootState) {
-	files := []self.File{{Path: d.config.Paths.Release, Genuine: d.genuine}}
-	for _, f := range append(unitFiles, d.configFile) {
-		if f != "" {
-			files = append(files, self.File{Path: f})
-		}
-	}
-	role := self.New(self.Config{
-		Release: covered{boot.attester}, Files: files, Recorder: d.recorder, Alive: d.alive("self"), Log: d.log.With("role", "self"),
+	role := itself.New(d.config, d.configFile, self.Config{
+		Release: covered{boot.attester}, Hide: boot.names.Hide, Recorder: d.recorder, Alive: d.alive("self"), Log: d.log.With("role", "self"),
 	})
 	d.add("self", slowBound, role.Run)
-}
-
-// genuine says whether a manifest is one that the release keys signed: an update
-// puts it there for the next boot.
-func (d *daemon) genuine(manifest []byte) bool {
-	keys, err := anchors.Keys(filepath.Join(d.config.Paths.Trust, "release"))
-	if err != nil {
-		return false
-	}
-	_, err = release.Open(manifest, keys, max(d.config.ReleaseThreshold, 1))
-	return err == nil
 }
 
 // beginSelf tells when the daemon before this one was ended without being asked.

@@ -11,6 +11,7 @@ import (
 	"ward/internal/agent/journal"
 	"ward/internal/agent/localapi"
 	"ward/internal/agent/uplink"
+	"ward/internal/daemon/bedside"
 	"ward/internal/daemon/keyuse"
 	"ward/internal/trust/finding"
 )
@@ -51,7 +52,7 @@ func (d *daemon) status(boot *bootState, who *identity.Role, link *uplink.Uplink
 		s.Roles = append(s.Roles, localapi.Role{Name: r.Name, State: r.State, Progress: r.Progress, Detail: r.Detail})
 	}
 	held, incidents := c.Active()
-	s.Findings, s.Incidents = describeConditions(held), incidents
+	s.Findings, s.Incidents = bedside.DescribeConditions(held), incidents
 	if s.Incidents == nil {
 		s.Incidents = []finding.Finding{}
 	}

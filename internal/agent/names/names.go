@@ -163,12 +163,12 @@ func (n *Names) Hide(path string) string {
 	if files != nil && files.Names(path) {
 		return path
 	}
-	if hidden(path) {
-		return path // it was hidden before
-	}
 	above := "/"
 	if files != nil {
 		above = files.Ancestor(path)
+	}
+	if hidden(path, above) {
+		return path // it was hidden before
 	}
 	sum := sha256.New()
 	sum.Write(n.salt[:])
@@ -178,10 +178,10 @@ func (n *Names) Hide(path string) string {
 	return strings.TrimSuffix(above, "/") + "/" + mark + key
 }
 
-// hidden says whether a path looks as Hide makes it.
-func hidden(path string) bool {
-	i := strings.LastIndexByte(path, '/')
-	key, ok := strings.CutPrefix(path[i+1:], mark)
+// hidden says whether a path looks as Hide makes it: in the folder above it that the
+// release names, a mark and digits. Deeper ones may have names on the way.
+func hidden(path, above string) bool {
+	key, ok := strings.CutPrefix(path, strings.TrimSuffix(above, "/")+"/"+mark)
 	return ok && isKey(key)
 }
 
@@ -290,4 +290,14 @@ func (n *Names) Run(ctx context.Context, alive func()) error {
 			n.c.Log.Warn("keep hidden names", "error", err)
 		}
 	}
+}
+
+// Mark stands for a text that is no path and stays on the device: an account, a serial
+// number. The same text has the same mark on this device, and another on others.
+func (n *Names) Mark(text string) string {
+	sum := sha256.New()
+	sum.Write(n.salt[:])
+	sum.Write([]byte{0}) // no path begins so
+	sum.Write([]byte(text))
+	return mark + hex.EncodeToString(sum.Sum(nil))[:digits]
 }

@@ -221,3 +221,22 @@ func FuzzTable(f *testing.F) {
 		}
 	})
 }
+
+// A file that is named as if it had been hidden does not take the folders above it
+// along.
+//
+// Verifies: SR-089
+func TestAFileNamedAsHidden(t *testing.T) {
+	n := names.Open(names.Config{})
+	const planted = "/data/JOHN PATIENT/~0123456789ab"
+	shown := n.Hide(planted)
+	if strings.Contains(shown, "PATIENT") {
+		t.Errorf("hidden as %q", shown)
+	}
+	if again := n.Hide(shown); again != shown {
+		t.Errorf("what was hidden became %q", again)
+	}
+	if a, b := n.Mark("PATIENT"), n.Mark("PATIENT"); a != b || strings.Contains(a, "PATIENT") || a == n.Hide("PATIENT") {
+		t.Errorf("marks %q and %q", a, b)
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"path"
 	"sync"
 	"time"
 
@@ -48,6 +47,7 @@ type Config struct {
 	Boot     Boot
 	TPM      Maker
 	System   system.Config            // its policy and names are set here
+	Hide     func(path string) string // a path as it may leave the device
 	Mark     func(text string) string // stands for a text that stays on the device
 	Recorder watcher.Recorder
 	Alive    func()
@@ -68,7 +68,7 @@ func New(c Config) *Part {
 	c.System.Name = system.ReleasedNames(p.Expected, func(name string) string { return "/" + c.Mark(name) })
 	collectors := append(device.Kernel(), device.TPM(makerOf(c.TPM))...)
 	p.Watch = watcher.New(watcher.Config{
-		Root: c.Root, Collectors: append(collectors, system.Collectors(c.System)...), Policy: p.Expected, Hide: p.hide,
+		Root: c.Root, Collectors: append(collectors, system.Collectors(c.System)...), Policy: p.Expected, Hide: c.Hide,
 		Start: p.judged, Recorder: c.Recorder, Alive: c.Alive, Log: c.Log,
 	})
 	return p
@@ -97,19 +97,6 @@ func (p *Part) Expected() *posture.Policy {
 		return s.Release.Manifest().Posture
 	}
 	return nil
-}
-
-// hide is a path as it may leave the device: what the release names as it is, of
-// others the deepest folder that the release names and a mark.
-func (p *Part) hide(name string) string {
-	s, _ := p.boot.Latest()
-	if s.Baseline == nil {
-		return "/" + p.mark(name)
-	}
-	if _, known, err := s.Baseline.Entry(name); err == nil && known {
-		return name
-	}
-	return path.Join(s.Baseline.Ancestor(name), p.mark(name))
 }
 
 // Tell tells the posture on the local socket; release is what is known of it.

@@ -1,4 +1,4 @@
-package daemon
+package bedside
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"ward/internal/trust/finding"
 )
 
-// acknowledge is the board of conditions as somebody at the device acknowledges
+// Acknowledge is the board of conditions as somebody at the device acknowledges
 // what stands on it.
-func acknowledge(board *health.Conditions, rec health.Recorder) localapi.Action {
+func Acknowledge(board *health.Conditions, rec health.Recorder) localapi.Action {
 	return localapi.AcknowledgeConditions(func(ctx context.Context, by string, code finding.Code, subject string) ([]localapi.Condition, error) {
 		held, err := board.Acknowledge(ctx, rec, by, code, subject)
 		switch {
@@ -21,11 +21,12 @@ func acknowledge(board *health.Conditions, rec health.Recorder) localapi.Action 
 		case errors.Is(err, health.ErrNotHeld):
 			err = localapi.Refuse(http.StatusConflict, "%v", err)
 		}
-		return describeConditions(held), err
+		return DescribeConditions(held), err
 	})
 }
 
-func describeConditions(held []health.Condition) []localapi.Condition {
+// DescribeConditions gives conditions as the local socket does.
+func DescribeConditions(held []health.Condition) []localapi.Condition {
 	out := []localapi.Condition{}
 	for _, c := range held {
 		d := localapi.Condition{Finding: c.Finding, Subject: c.Subject}
