@@ -52,7 +52,7 @@ func TestDaemonStartsWithFourCapabilitiesAndKeepsTwo(t *testing.T) {
 		blind int
 	}{
 		{"four", []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE, unix.CAP_AUDIT_READ}, "0000000000080004", 0},
-		{"none", nil, "0000000000000000", 2},
+		{"none", nil, "0000000000000000", 4},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			dir, err := os.MkdirTemp("", "ward")
@@ -96,6 +96,8 @@ func TestDaemonStartsWithFourCapabilitiesAndKeepsTwo(t *testing.T) {
 					t.Errorf("it reports privileges: %s", f.Detail)
 				}
 			}
+			// Not every kernel has device-mapper, and not every one without it lacks the node.
+			s.Blind = slices.DeleteFunc(s.Blind, func(b string) bool { return strings.HasPrefix(b, "the tables of device-mapper") })
 			if row.blind != len(s.Blind) {
 				t.Errorf("blind for %q, want %d things", s.Blind, row.blind)
 			}

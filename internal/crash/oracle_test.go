@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"ward/internal/agent/journal/audit"
+	"ward/internal/agent/names"
 	"ward/internal/contracttest"
 	"ward/internal/device/mqtt"
 	"ward/internal/device/wal"
@@ -236,16 +238,17 @@ func (f *fleet) confirmed() uint64 {
 func (w *world) told() {
 	w.t.Helper()
 	times := make(map[string]int)
+	hidden := names.Open(names.Config{State: w.state}) // with the device's salt
 	for _, line := range w.fleet.stored() {
 		e, err := event.Parse(line)
 		check(w.t, err)
 		if e.Type == event.FindingIncident && e.Finding != nil {
-			times[e.Finding.Path]++
+			times[path.Base(e.Finding.Path)]++
 		}
 	}
 	var silent, again []string
 	for _, m := range w.kernel.entries {
-		switch n := times[m.Path]; {
+		switch n := times[path.Base(hidden.Hide(m.Path))]; {
 		case n == 0:
 			silent = append(silent, m.Path)
 		case n > 1:

@@ -70,7 +70,7 @@ func unknownProgram(ctx context.Context, s *stage.Stage) (Outcome, error) {
 	if resp.Exit != 0 || !bytes.Contains(resp.Stdout, []byte("in no release")) {
 		return Outcome{}, fmt.Errorf("the stranger did not run: exit %d, %s%s", resp.Exit, resp.Stderr, resp.Error)
 	}
-	r, err := s.AwaitFinding(ctx, mark, string(finding.IMAUnknownFile), path)
+	r, err := s.AwaitStranger(ctx, mark, "/tmp")
 	if err != nil {
 		return Outcome{}, err
 	}

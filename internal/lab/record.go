@@ -20,9 +20,6 @@ import (
 	"ward/internal/trust/finding"
 )
 
-// strangerFile is the program that unknownProgram runs.
-const strangerFile = "/tmp/stranger"
-
 // service stops or starts wardd on the device.
 func service(ctx context.Context, s *stage.Stage, verb string) error {
 	_, err := s.VM.Do(ctx, control.Request{Argv: []string{verb, "wardd"}})
@@ -43,16 +40,17 @@ func anchored(ctx context.Context, s *stage.Stage, mark int, epoch, behind uint6
 
 // seenStranger boots, runs a program that is in no release, and waits until the
 // record of it is anchored.
-func seenStranger(ctx context.Context, s *stage.Stage) (checkpoint ingest.Received, err error) {
+func seenStranger(ctx context.Context, s *stage.Stage) (checkpoint ingest.Received, path string, err error) {
 	mark := s.Fleet.Mark()
 	if _, err := unknownProgram(ctx, s); err != nil {
-		return checkpoint, err
+		return checkpoint, "", err
 	}
-	seen, err := s.AwaitFinding(ctx, mark, string(finding.IMAUnknownFile), strangerFile)
+	seen, err := s.AwaitStranger(ctx, mark, "/tmp")
 	if err != nil {
-		return checkpoint, err
+		return checkpoint, "", err
 	}
-	return anchored(ctx, s, mark, seen.Event.Epoch, seen.Event.Sequence)
+	checkpoint, err = anchored(ctx, s, mark, seen.Event.Epoch, seen.Event.Sequence)
+	return checkpoint, seen.Event.Finding.Path, err
 }
 
 // verdictOnCopy has wardctl verify a copy of the journal on the host, and lists
@@ -84,7 +82,8 @@ func historyRewritten(ctx context.Context, s *stage.Stage) (Outcome, error) {
 	if err := s.GoodBoot(ctx); err != nil {
 		return Outcome{}, err
 	}
-	if _, err := seenStranger(ctx, s); err != nil {
+	_, stranger, err := seenStranger(ctx, s)
+	if err != nil {
 		return Outcome{}, err
 	}
 	if err := service(ctx, s, control.VerbStop); err != nil {
@@ -97,14 +96,14 @@ func historyRewritten(ctx context.Context, s *stage.Stage) (Outcome, error) {
 	if codes, err := verdictOnCopy(ctx, s, dir); err != nil || len(codes) > 0 {
 		return Outcome{}, fmt.Errorf("the untouched copy: %v, %w", codes, err)
 	}
-	gone, err := archive.Rewrite(dir, func(e event.Decoded) bool { return e.Finding != nil && e.Finding.Path == strangerFile })
+	gone, err := archive.Rewrite(dir, func(e event.Decoded) bool { return e.Finding != nil && e.Finding.Path == stranger })
 	if err != nil || gone == 0 {
 		return Outcome{}, fmt.Errorf("%d records left out: %w", gone, err)
 	}
 	if err := archive.Push(ctx, s.VM, dir); err != nil {
 		return Outcome{}, err
 	}
-	s.Line.Say("attack", "%d records about %s taken out; numbers, hashes, checksums and state file made anew", gone, strangerFile)
+	s.Line.Say("attack", "%d records about %s taken out; numbers, hashes, checksums and state file made anew", gone, stranger)
 	codes, err := verdictOnCopy(ctx, s, dir)
 	if err != nil || len(codes) == 0 {
 		return Outcome{}, fmt.Errorf("wardctl journal verify finds nothing on the rewritten copy: %w", err)
@@ -158,7 +157,7 @@ func journalRestored(ctx context.Context, s *stage.Stage) (Outcome, error) {
 		return Outcome{}, err
 	}
 	s.Line.Say("attack", "the journal copied while it ended soon behind record %d", first.Event.Sequence)
-	last, err := seenStranger(ctx, s)
+	last, _, err := seenStranger(ctx, s)
 	if err != nil {
 		return Outcome{}, err
 	}

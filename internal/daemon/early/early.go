@@ -5,9 +5,13 @@
 package early
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"ward/internal/device/audit"
 	"ward/internal/device/dm"
@@ -67,6 +71,9 @@ var openers = []opener{
 	}},
 	{"the tables of device-mapper", func(e *Opened) error {
 		e.Tables, e.Mapper = dm.Tables()
+		if errors.Is(e.Mapper, fs.ErrNotExist) || errors.Is(e.Mapper, unix.ENODEV) {
+			return nil // a kernel without it has none
+		}
 		return e.Mapper
 	}},
 }

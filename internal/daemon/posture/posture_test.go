@@ -62,7 +62,7 @@ func TestWholePart(t *testing.T) {
 				"proc/cmdline": {Data: []byte("init=/home/smith/x luks.key=smith\n")},
 			},
 			Boot: boot{attester.Snapshot{Release: d.Verified(t), Baseline: d.Index(t)}}, TPM: tpm,
-			Mark: func(string) string { return "~mark" }, Recorder: &j, Alive: func() {}, Log: slog.New(slog.DiscardHandler),
+			Hide: func(string) string { return "/~path" }, Mark: func(string) string { return "~mark" }, Recorder: &j, Alive: func() {}, Log: slog.New(slog.DiscardHandler),
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -90,7 +90,7 @@ func TestWholePart(t *testing.T) {
 			t.Errorf("told %+v", all)
 		}
 		for _, c := range all.Claims {
-			if text := strings.Join(c.Values, " ") + c.Error; strings.Contains(text, "smith") || c.Name == posture.CommandLine && !strings.HasPrefix(text, "init=/~mark luks.key=~") {
+			if text := strings.Join(c.Values, " ") + c.Error; strings.Contains(text, "smith") || c.Name == posture.CommandLine && !strings.HasPrefix(text, "init=/~path luks.key=~") {
 				t.Errorf("%s: %s", c.Name, text)
 			}
 		}

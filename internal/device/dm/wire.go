@@ -103,6 +103,9 @@ func parseList(b []byte) ([]device, error) {
 	return all, nil
 }
 
+// alignment is the alignment of a target in an answer (dm-ioctl.c, align_ptr).
+const alignment = 8
+
 // parseTable reads struct dm_target_spec with its parameters, as many as the header
 // says, each with the offset from the first one's beginning to the next.
 func parseTable(b []byte, targets uint32) ([]Table, error) {
@@ -117,14 +120,18 @@ func parseTable(b []byte, targets uint32) ([]Table, error) {
 		}
 		spec := b[at:]
 		next := int(binary.NativeEndian.Uint32(spec[20:]))
-		if next < at+specSize || next > len(b) {
+		end := next
+		if len(all)+1 == int(targets) && next > len(b) && next == (len(b)+alignment-1)/alignment*alignment {
+			end = len(b) // the kernel aligns the offset, and counts no padding behind the last
+		}
+		if next < at+specSize || end > len(b) {
 			return nil, fmt.Errorf("%w: target %d ends at %d of %d", errAnswer, len(all), next, len(b))
 		}
 		t := Table{
 			Start: binary.NativeEndian.Uint64(spec), Length: binary.NativeEndian.Uint64(spec[8:]),
 			Target: text(spec[24 : 24+maxType]),
 		}
-		params, _, _ := bytes.Cut(b[at+specSize:next], []byte{0})
+		params, _, _ := bytes.Cut(b[at+specSize:end], []byte{0})
 		t.Params = withoutKeys(t.Target, params)
 		all = append(all, t)
 		at = next

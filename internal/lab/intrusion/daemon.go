@@ -48,7 +48,7 @@ func restarted(ctx context.Context, s *stage.Stage) error {
 	if _, err := s.AwaitBirth(ctx, mark); err != nil {
 		return err
 	}
-	r, err := s.AwaitFinding(ctx, mark, "self.restarted-by-watchdog", "")
+	r, err := s.AwaitFinding(ctx, mark, string(finding.SelfKilled), "")
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func daemonActs() []act {
 		{
 			name: "daemon-traced", title: "a debugger is attached to wardd",
 			attack: "wardd traced", before: ready, do: traced,
-			code: "self.traced",
+			code: finding.SelfTraced,
 		},
 		{
 			name: "daemon-stopped", title: "wardd is stopped: the fleet hears its silence, and the device's init starts it anew",

@@ -104,7 +104,7 @@ func fileActs() []act {
 			attack: "program run from tmpfs", before: put("/dev/shm/.x", 0o755, stranger.New),
 			do:    run([]string{"/dev/shm/.x"}),
 			after: run([]string{"rm", "/dev/shm/.x"}),
-			code:  finding.IMAUnknownFile,
+			code:  finding.IMAUnknownFile, or: finding.ExecUnknownFile,
 		},
 		{
 			name: "script", title: "an interpreter of the release runs a script that is in no release",
@@ -112,7 +112,7 @@ func fileActs() []act {
 			before: put("/data/app/script", 0o755, text("#!/usr/bin/sh\necho "+fresh+"\n")),
 			do:     run([]string{"/data/app/script"}),
 			after:  run([]string{"rm", "/data/app/script"}),
-			code:   finding.IMAUnknownFile,
+			code:   finding.IMAUnknownFile, or: finding.ExecUnknownFile,
 		},
 		{
 			name: "ima-violation", title: "a file runs while it is open for writing: the kernel cannot vouch for it",

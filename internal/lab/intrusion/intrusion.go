@@ -28,6 +28,7 @@ type act struct {
 	before      func(ctx context.Context, s *stage.Stage) error // what is no attack yet; nil: nothing
 	do          func(ctx context.Context, s *stage.Stage) error
 	code        finding.Code
+	or          finding.Code                                    // what another source tells of the same, whichever is first
 	fits        func(f finding.Finding) bool                    // nil: every finding of the code
 	after       func(ctx context.Context, s *stage.Stage) error // undoes it; nil: nothing to undo
 	clears      bool                                            // the finding must be cleared when it is undone
@@ -83,7 +84,7 @@ func (a act) seen(ctx context.Context, s *stage.Stage, mark int, begun time.Time
 		if r.Kind == ingest.KindEvent && r.Event.Type != event.FindingCleared {
 			f = r.Event.Finding
 		}
-		return f != nil && f.Code == a.code && (a.fits == nil || a.fits(*f))
+		return f != nil && (f.Code == a.code || f.Code == a.or) && (a.fits == nil || a.fits(*f))
 	})
 	if err != nil {
 		return stage.Outcome{}, err
@@ -139,11 +140,14 @@ func bedside(ctx context.Context, s *stage.Stage, want finding.Finding) (finding
 // which the watch has seen it run before the first drill counts.
 const intruder = "/run/intruder"
 
+// usage is the intruder's exit status without a verb.
+const usage = 2
+
 // ready puts the intruder on the device and has it run once, so that what is told
 // of it is told before the drill.
 func ready(ctx context.Context, s *stage.Stage) error {
-	if r, err := s.VM.Run(ctx, "/usr/bin/ls", intruder); err == nil && r.Exit == 0 {
-		return nil
+	if r, err := s.VM.Run(ctx, intruder); err == nil && r.Exit == usage {
+		return nil // it is there
 	}
 	program, err := s.GuestProgram(ctx, "intruder")
 	if err != nil {
@@ -156,7 +160,10 @@ func ready(ctx context.Context, s *stage.Stage) error {
 	if _, err := s.VM.Run(ctx, intruder); err != nil {
 		return err
 	}
-	_, err = s.AwaitFinding(ctx, mark, string(finding.IMAUnknownFile), "")
+	_, err = s.Await(ctx, mark, "the intruder's first run", func(r ingest.Received) bool {
+		f := r.Event.Finding
+		return r.Kind == ingest.KindEvent && f != nil && (f.Code == finding.IMAUnknownFile || f.Code == finding.ExecUnknownFile)
+	})
 	return err
 }
 

@@ -48,7 +48,7 @@ func unsignedModule(ctx context.Context, s *stage.Stage) error {
 	if err := s.VM.Put(ctx, "/tmp/module.ko", 0o644, b); err != nil {
 		return err
 	}
-	r, err := s.VM.Run(ctx, "insmod", "/tmp/module.ko")
+	r, err := s.VM.Run(ctx, intruder, "load", "/tmp/module.ko")
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func kernelActs() []act {
 	return []act{
 		{
 			name: "unsigned-module", title: "a kernel module without a signature is loaded",
-			attack: "unsigned module", do: unsignedModule, after: run([]string{"rm", "/tmp/module.ko"}),
+			attack: "unsigned module", before: ready, do: unsignedModule, after: run([]string{"rm", "/tmp/module.ko"}),
 			code: finding.IMAUnknownFile,
 		},
 		{

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"ward/internal/fleet/ingest"
@@ -20,6 +21,7 @@ import (
 	"ward/internal/lab/vm"
 	"ward/internal/lab/works"
 	"ward/internal/trust/event"
+	"ward/internal/trust/finding"
 	"ward/internal/trust/presence"
 )
 
@@ -225,6 +227,17 @@ func (s *Stage) AwaitFinding(ctx context.Context, mark int, code, path string) (
 			f = r.Event.Finding
 		}
 		return f != nil && string(f.Code) == code && (path == "" || f.Path == path)
+	})
+}
+
+// AwaitStranger waits until a program that is in no release was seen to run from a
+// folder, by whichever source is first. What leaves the device has a hash in the
+// place of the program's name.
+func (s *Stage) AwaitStranger(ctx context.Context, mark int, folder string) (ingest.Received, error) {
+	return s.Await(ctx, mark, "a strange program in "+folder, func(r ingest.Received) bool {
+		f := r.Event.Finding
+		return r.Kind == ingest.KindEvent && f != nil && (f.Code == finding.IMAUnknownFile || f.Code == finding.ExecUnknownFile) &&
+			strings.HasPrefix(f.Path, folder+"/~")
 	})
 }
 

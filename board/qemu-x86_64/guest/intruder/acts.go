@@ -132,3 +132,13 @@ func trace(pid string) error {
 	wait()
 	return nil
 }
+
+// load asks the kernel to load a module from a file, which it measures by name.
+func load(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.FinitModule(int(f.Fd()), "", 0)
+}

@@ -23,6 +23,7 @@ var verbs = map[string]struct {
 	"flood":   {"DIR COUNT", func(a []string) error { return flood(a[0], a[1]) }},
 	"corrupt": {"LABEL DM-DEVICE", func(a []string) error { return corrupt(a[0], a[1]) }},
 	"setuid":  {"FILE", func(a []string) error { return os.Chmod(a[0], 0o755|os.ModeSetuid) }},
+	"load":    {"FILE", func(a []string) error { return load(a[0]) }},
 	"trace":   {"PID", func(a []string) error { return trace(a[0]) }},
 }
 
