@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 		"boot.bin":       "../../internal/trust/profile/testdata/arch-linux-workstation.bin",
 		"boot.pcrs.json": "../../internal/trust/profile/testdata/arch-linux-workstation.pcrs.json",
 		"board.toml":     "../../board/qemu-x86_64/board.toml",
+		"running.toml":   "../../board/qemu-x86_64/running.toml",
 
 		"golden.bin":       "../../internal/format/eventlog/testdata/qemu-x86_64.bin",
 		"golden.pcrs.json": "../../internal/format/eventlog/testdata/qemu-x86_64.pcrs.json",

@@ -4,7 +4,9 @@
 package board
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -34,10 +36,15 @@ type Board struct {
 	PCRs       []PCR       `toml:"pcr"`
 	Budget     Budget      `toml:"budget"`
 
-	// What the release expects of the running system, and how it is watched.
+	// What the release expects of the running system, and how it is watched; nil: the
+	// defaults.
 	Posture *posture.Policy `toml:"posture"`
 	Watch   *watch.Policy   `toml:"watch"`
 }
+
+// runningFile is where a profile keeps the last two where they are long; it has no
+// other keys.
+const runningFile = "running.toml"
 
 // Firmware names the firmware's files as distributions install them.
 type Firmware struct {
@@ -116,21 +123,39 @@ type Budget struct {
 	NetBytesPerDay   int `toml:"netBytesPerDay"`
 }
 
-// Load reads dir/board.toml. Unknown keys are an error.
+// Load reads dir/board.toml, and dir/running.toml where there is one. Unknown keys
+// are an error.
 func Load(dir string) (*Board, error) {
 	file := filepath.Join(dir, "board.toml")
 	b := &Board{Dir: dir}
-	meta, err := toml.DecodeFile(file, b)
-	if err != nil {
-		return nil, fmt.Errorf("read board profile: %w", err)
+	if err := decode(file, b); err != nil {
+		return nil, err
 	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return nil, fmt.Errorf("read board profile %s: unknown key %s", file, unknown[0])
+	var running struct {
+		Posture *posture.Policy `toml:"posture"`
+		Watch   *watch.Policy   `toml:"watch"`
+	}
+	switch err := decode(filepath.Join(dir, runningFile), &running); {
+	case err == nil:
+		b.Posture, b.Watch = running.Posture, running.Watch
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
 	}
 	if err := b.check(); err != nil {
 		return nil, fmt.Errorf("read board profile %s: %w", file, err)
 	}
 	return b, nil
+}
+
+func decode(file string, into any) error {
+	meta, err := toml.DecodeFile(file, into)
+	if err != nil {
+		return fmt.Errorf("read board profile: %w", err)
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return fmt.Errorf("read board profile %s: unknown key %s", file, unknown[0])
+	}
+	return nil
 }
 
 // check finds what would make a device that cannot boot or a verdict that
@@ -160,6 +185,12 @@ func (b *Board) check() error {
 			return fmt.Errorf("pcr %d: the reason is missing", p.Index)
 		}
 		seen[p.Index] = true
+	}
+	if err := b.Posture.Check(); err != nil {
+		return fmt.Errorf("posture.%w", err)
+	}
+	if err := b.Watch.Check(); err != nil {
+		return fmt.Errorf("watch.%w", err)
 	}
 	return nil
 }

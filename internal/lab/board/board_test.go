@@ -61,3 +61,14 @@ func TestLoadRefuses(t *testing.T) {
 		}
 	}
 }
+
+// The reference device's running.toml is a part of its profile.
+func TestRunning(t *testing.T) {
+	b, err := Load(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Watch == nil || b.Watch.Scan.CPUPercent == 0 || b.Posture == nil || len(b.Posture.Rules) < 10 {
+		t.Errorf("watch %+v, posture %+v", b.Watch, b.Posture)
+	}
+}

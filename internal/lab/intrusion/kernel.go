@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"ward/internal/lab/control"
 	"ward/internal/lab/stage"
 	"ward/internal/trust/finding"
 )
@@ -64,10 +65,20 @@ func naming(word string) func(finding.Finding) bool {
 	return func(f finding.Finding) bool { return strings.Contains(f.Detail, word) }
 }
 
+// set writes a value of the kernel's, whose file takes no mode.
+func set(path, value string) step {
+	return func(ctx context.Context, s *stage.Stage) error {
+		r, err := s.VM.Do(ctx, control.Request{Argv: []string{"tee", path}, Stdin: []byte(value)})
+		if err == nil && r.Exit != 0 {
+			err = fmt.Errorf("write %s: %s", path, r.Stderr)
+		}
+		return err
+	}
+}
+
 // kernelActs are changes of the kernel, its settings, mounts and devices.
 func kernelActs() []act {
 	const sysctl = "/proc/sys/kernel/dmesg_restrict"
-	saveSysctl, backSysctl := keep(sysctl, 0o644)
 	return []act{
 		{
 			name: "unsigned-module", title: "a kernel module without a signature is loaded",
@@ -88,7 +99,7 @@ func kernelActs() []act {
 		},
 		{
 			name: "sysctl", title: "a setting of the kernel is loosened",
-			attack: "sysctl loosened", before: saveSysctl, do: put(sysctl, 0o644, text("0\n")), after: backSysctl,
+			attack: "sysctl loosened", do: set(sysctl, "0\n"), after: set(sysctl, "1\n"),
 			code: finding.PostureSysctl, fits: naming("dmesg_restrict"), clears: true,
 		},
 		{
