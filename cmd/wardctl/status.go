@@ -99,6 +99,9 @@ func printStatus(w io.Writer, s localapi.Status) {
 	printUpdate(w, s.Update)
 	printVolumes(w, s.Volumes)
 	printAccess(w, s.Access, s.Devices)
+	if s.Watch.Changes != "" || s.Watch.Missing != "" || len(s.Watch.Programs) > 0 {
+		printWatch(w, s.Watch)
+	}
 	printRoles(w, s.Roles)
 	label := "Blind"
 	for _, what := range s.Blind {
