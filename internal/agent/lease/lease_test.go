@@ -239,6 +239,8 @@ func TestAStuckRecordHoldsUpNothing(t *testing.T) {
 		w.block = make(chan struct{})
 		w.file = filepath.Join(t.TempDir(), "none", "lease.json")
 		l, stop := w.run(t, "b")
+		take(t, l, "pump-ui", time.Minute, time.Minute)
+		synctest.Wait() // the role has this one in its hands
 		for range 3 * maxUntold {
 			take(t, l, "pump-ui", time.Minute, time.Minute)
 			if err := l.End(7, event.ByService, "pump-ui"); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"syscall"
 	"time"
 
 	"ward/internal/lab/stage"
@@ -12,34 +13,35 @@ import (
 
 // events is how many file events the flood makes: more than the kernel keeps in
 // the queue of one group (fanotify(7): 16384).
-const events = 12_000 // each file is made, closed and removed
+const events = 20_000 // the kernel merges what happens to one file
 
 // signal sends a signal to wardd, as root on the device can.
-func signal(ctx context.Context, s *stage.Stage, name string) error {
+func signal(ctx context.Context, s *stage.Stage, number syscall.Signal) error {
 	pid, err := daemon(ctx, s)
 	if err != nil {
 		return err
 	}
-	return command(ctx, s, "kill", "-"+name, strconv.Itoa(pid))
+	_, err = intrude(ctx, s, "signal", strconv.Itoa(pid), strconv.Itoa(int(number)))
+	return err
 }
 
 // overflow floods the queue of file events while wardd cannot read it.
 func overflow(ctx context.Context, s *stage.Stage) error {
-	if err := signal(ctx, s, "STOP"); err != nil {
+	if err := signal(ctx, s, syscall.SIGSTOP); err != nil {
 		return err
 	}
 	said, err := intrude(ctx, s, "flood", "/data/app", strconv.Itoa(events))
 	if err == nil {
 		s.Line.Say("device", "while wardd is stopped: %s", said)
 	}
-	if cont := signal(ctx, s, "CONT"); err == nil {
+	if cont := signal(ctx, s, syscall.SIGCONT); err == nil {
 		err = cont
 	}
 	return err
 }
 
 // stopped stops wardd as SIGSTOP does, and lets it stand still.
-func stopped(ctx context.Context, s *stage.Stage) error { return signal(ctx, s, "STOP") }
+func stopped(ctx context.Context, s *stage.Stage) error { return signal(ctx, s, syscall.SIGSTOP) }
 
 // restarted waits until the device's init has started wardd anew, and the fleet
 // hears it again.
@@ -81,7 +83,7 @@ func daemonActs() []act {
 		},
 		{
 			name: "daemon-stopped", title: "wardd is stopped: the fleet hears its silence, and the device's init starts it anew",
-			attack: "wardd stopped", do: stopped, after: restarted,
+			attack: "wardd stopped", before: ready, do: stopped, after: restarted,
 			code: finding.LinkSilence,
 		},
 	}

@@ -114,8 +114,8 @@ func kernelActs() []act {
 		},
 		{
 			name: "remount", title: "a file system is mounted anew without its protections",
-			attack: "remount", do: run([]string{"mount", "-o", "remount,exec,suid,dev", "/var/lib/ward"}),
-			after: run([]string{"mount", "-o", "remount,noexec,nosuid,nodev", "/var/lib/ward"}),
+			attack: "remount", before: ready, do: run([]string{intruder, "open", "/var/lib/ward"}),
+			after: run([]string{intruder, "protect", "/var/lib/ward"}),
 			code:  finding.PostureMount, fits: naming("/var/lib/ward"), clears: true,
 		},
 		{

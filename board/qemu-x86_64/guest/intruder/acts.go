@@ -142,3 +142,24 @@ func load(file string) error {
 	defer f.Close()
 	return unix.FinitModule(int(f.Fd()), "", 0)
 }
+
+// remount gives a mounted file system other flags.
+func remount(target string, flags uintptr) error {
+	if err := unix.Mount("", target, "", unix.MS_REMOUNT|flags, ""); err != nil {
+		return fmt.Errorf("mount %s anew: %w", target, err)
+	}
+	return nil
+}
+
+// signal sends a signal to a process.
+func signal(pid, number string) error {
+	p, err := strconv.Atoi(pid)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return err
+	}
+	return unix.Kill(p, unix.Signal(n))
+}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lasting is how long a verb that waits may take.
@@ -24,6 +26,9 @@ var verbs = map[string]struct {
 	"corrupt": {"LABEL DM-DEVICE", func(a []string) error { return corrupt(a[0], a[1]) }},
 	"setuid":  {"FILE", func(a []string) error { return os.Chmod(a[0], 0o755|os.ModeSetuid) }},
 	"load":    {"FILE", func(a []string) error { return load(a[0]) }},
+	"open":    {"MOUNTPOINT", func(a []string) error { return remount(a[0], 0) }},
+	"protect": {"MOUNTPOINT", func(a []string) error { return remount(a[0], unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC) }},
+	"signal":  {"PID NUMBER", func(a []string) error { return signal(a[0], a[1]) }},
 	"trace":   {"PID", func(a []string) error { return trace(a[0]) }},
 }
 
