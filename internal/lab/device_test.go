@@ -284,7 +284,8 @@ func unprivileged(ctx context.Context, t *testing.T, s *stage.Stage) {
 	}
 	for name, want := range map[string]string{
 		"Uid": "900 900 900 900", "Gid": "900 900 900 900", "NoNewPrivs": "1",
-		"CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapInh": "0000000000000000", "CapAmb": "0000000000000000",
+		// To read any file and to see what others execute and have open (SR-105).
+		"CapEff": "0000000000080004", "CapPrm": "0000000000080004", "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "Seccomp": "2",
 	} {
 		if fields[name] != want {
 			t.Errorf("%s is %s, want %s", name, fields[name], want)

@@ -14,12 +14,14 @@ import (
 	"ward/cmd/wardctl/console"
 	"ward/internal/agent/attester"
 	"ward/internal/agent/identity"
+	"ward/internal/agent/localapi"
 	"ward/internal/cli"
 	"ward/internal/config"
 	"ward/internal/device/bootclock"
 	"ward/internal/device/securityfs"
 	"ward/internal/device/tpm"
 	"ward/internal/trust/evidence"
+	"ward/internal/trust/posture"
 )
 
 func NewEvidence() *cobra.Command {
@@ -112,9 +114,20 @@ func collectEvidence(cmd *cobra.Command, c config.Config, nonce []byte) ([]byte,
 	a := attester.New(attester.Config{
 		Release: c.Paths.Release, Trust: c.Paths.Trust, Threshold: c.ReleaseThreshold, Tenant: tenant, Device: device, Boot: boot,
 		SecurityFS: os.DirFS(c.Paths.SecurityFS()), SysFS: os.DirFS(c.Paths.SysFS), UserLogFS: os.DirFS(attester.UserLogFolder), TPM: chip,
-		MaxList: securityfs.MaxIMA,
+		MaxList: securityfs.MaxIMA, Posture: func() []posture.Claim { return told(cmd, c.Paths.Socket) },
 	})
 	return a.Evidence(cmd.Context(), attester.Question{Nonce: nonce})
+}
+
+// told is what the daemon says of the device's state beside its files; without a
+// daemon the evidence has no claims about it.
+func told(cmd *cobra.Command, socket string) []posture.Claim {
+	p, err := localapi.NewClient(socket).Posture(cmd.Context())
+	if err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "wardctl: no claims about the device's state: %v\n", err)
+		return nil
+	}
+	return p.Claims
 }
 
 // reportCollected names what is missing.
